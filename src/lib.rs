@@ -1,0 +1,6 @@
+//! Starling: one program with which strangers run a machine-learning network together, with nobody in charge.
+//!
+//! The modules in reading order: what is said (`protocol`), and then, as rooms of their own, what is true.
+//! `docs/architecture.md` is the map.
+
+pub mod protocol;
