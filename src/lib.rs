@@ -4,3 +4,4 @@
 //! `docs/architecture.md` is the map.
 
 pub mod protocol;
+pub mod actors;
