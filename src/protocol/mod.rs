@@ -6,6 +6,8 @@
 
 pub mod chance;
 pub mod codec;
+pub mod envelope;
+pub mod hello;
 pub mod ids;
 pub mod keys;
 pub mod layout;
