@@ -11,4 +11,5 @@ pub mod hello;
 pub mod ids;
 pub mod keys;
 pub mod layout;
+pub mod report;
 pub mod units;
