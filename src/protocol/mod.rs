@@ -5,8 +5,12 @@
 //! frames messages and never makes a byte that is signed or hashed.
 
 pub mod chance;
+pub mod checkpoint;
 pub mod codec;
+pub mod committee;
 pub mod ids;
 pub mod keys;
 pub mod layout;
+pub mod merkle;
+pub mod sync;
 pub mod units;
