@@ -4,5 +4,6 @@
 //! `docs/architecture.md` is the map.
 
 pub mod net;
+pub mod consensus;
 pub mod protocol;
 pub mod actors;

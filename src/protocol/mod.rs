@@ -5,6 +5,7 @@
 //! frames messages and never makes a byte that is signed or hashed.
 
 pub mod chance;
+pub mod checkpoint;
 pub mod codec;
 pub mod envelope;
 pub mod hello;
@@ -12,4 +13,10 @@ pub mod ids;
 pub mod keys;
 pub mod layout;
 pub mod report;
+pub mod committee;
+pub mod ids;
+pub mod keys;
+pub mod layout;
+pub mod merkle;
+pub mod sync;
 pub mod units;
