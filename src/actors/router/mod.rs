@@ -23,12 +23,13 @@ use super::peer_manager::{AddressesFound, HearPresence, HelloArrived, PeerMisbeh
 use super::query_dispatcher::{QueryArrived, QueryWithdrawn};
 use crate::net::{self, Command, Event, Protocol, Topic, Transport, Validity};
 use crate::protocol::checkpoint::{Certificate, Evidence, Proposal, Vote};
-use crate::protocol::codec::{self, VERSION};
+use crate::protocol::codec;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::hello::{HELLO_BYTES_MAX, Hello, HelloError, PRESENCE_BYTES_MAX, Presence};
 use crate::protocol::ids::{ChainId, NodeId};
 use crate::protocol::query::{ASK_BYTES_MAX, AnswerFrame, Ask, FRAME_BYTES_MAX};
-use crate::protocol::sync::{Certified, Get, Got};
+use crate::protocol::sync::{Get, Got};
+use crate::protocol::wire::{Certified, read_vote, write_vote};
 
 /// Messages that may wait; the door's permits keep it from filling.
 pub const MAILBOX: usize = 8_192;
@@ -497,16 +498,12 @@ impl Router {
     }
 }
 
-/// A vote's frame: the version, then its fixed layout.
-fn write_vote(vote: &Vote) -> Vec<u8> {
-    let mut frame = vec![VERSION];
-    frame.extend_from_slice(&vote.layout());
-    frame
-}
-
-fn read_vote(frame: &[u8]) -> Option<Vote> {
-    let (&version, layout) = frame.split_first()?;
-    if version == VERSION { Vote::from_layout(layout).ok() } else { None }
+/// What a sync question is charged as: the heights it may bring.
+fn items_of(get: &Get) -> u16 {
+    match get {
+        Get::Range { count, .. } => (*count).max(1),
+        _ => 1,
+    }
 }
 
 /// What an offence against the network costs.
@@ -589,7 +586,7 @@ impl Handler<SayHello> for Router {
 impl Handler<FetchSync> for Router {
     type Result = ResponseFuture<Result<Got, net::AskError>>;
     fn handle(&mut self, FetchSync { to, get, deadline_ms }: FetchSync, _: &mut Self::Context) -> Self::Result {
-        let answer = self.request(to, Protocol::Sync, get.items(), codec::encode(&get), deadline_ms);
+        let answer = self.request(to, Protocol::Sync, items_of(&get), codec::encode(&get), deadline_ms);
         let misbehaved = self.links.misbehaved.clone();
         Box::pin(async move {
             let frame = answer.await.unwrap_or(Err(net::AskError::Closed))?;
