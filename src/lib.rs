@@ -7,3 +7,4 @@ pub mod actors;
 pub mod consensus;
 pub mod net;
 pub mod protocol;
+pub mod telemetry;
