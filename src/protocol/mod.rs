@@ -9,4 +9,5 @@ pub mod codec;
 pub mod ids;
 pub mod keys;
 pub mod layout;
+pub mod query;
 pub mod units;
