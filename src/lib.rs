@@ -5,6 +5,7 @@
 
 pub mod actors;
 pub mod consensus;
+pub mod ml;
 pub mod net;
 pub mod protocol;
 pub mod telemetry;

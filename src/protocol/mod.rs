@@ -14,6 +14,7 @@ pub mod ids;
 pub mod keys;
 pub mod layout;
 pub mod merkle;
+pub mod query;
 pub mod report;
 pub mod sync;
 pub mod units;
