@@ -4,5 +4,6 @@
 //! `docs/architecture.md` is the map.
 
 pub mod net;
+pub mod ml;
 pub mod protocol;
 pub mod actors;

@@ -12,4 +12,5 @@ pub mod ids;
 pub mod keys;
 pub mod layout;
 pub mod report;
+pub mod query;
 pub mod units;
