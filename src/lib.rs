@@ -7,5 +7,6 @@ pub mod actors;
 pub mod consensus;
 pub mod ml;
 pub mod net;
+pub mod ml;
 pub mod protocol;
 pub mod telemetry;
