@@ -7,6 +7,5 @@ pub mod actors;
 pub mod consensus;
 pub mod ml;
 pub mod net;
-pub mod ml;
 pub mod protocol;
 pub mod telemetry;

@@ -16,7 +16,6 @@ pub mod layout;
 pub mod merkle;
 pub mod query;
 pub mod report;
-pub mod query;
 pub mod sync;
 pub mod units;
 pub mod wire;
