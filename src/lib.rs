@@ -3,4 +3,6 @@
 //! The modules in reading order: what is said (`protocol`), and then, as rooms of their own, what is true.
 //! `docs/architecture.md` is the map.
 
+pub mod ledger;
 pub mod protocol;
+pub mod store;

@@ -6,7 +6,11 @@
 
 pub mod chance;
 pub mod codec;
+pub mod genesis;
 pub mod ids;
 pub mod keys;
 pub mod layout;
+pub mod merkle;
+pub mod parameters;
+pub mod transaction;
 pub mod units;
