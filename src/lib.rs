@@ -9,3 +9,6 @@ pub mod ml;
 pub mod net;
 pub mod protocol;
 pub mod telemetry;
+pub mod ledger;
+pub mod protocol;
+pub mod store;

@@ -1,0 +1,3 @@
+//! Bytes that survive a crash; what they mean is known elsewhere.
+
+pub mod kv;
