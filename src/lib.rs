@@ -5,10 +5,9 @@
 
 pub mod actors;
 pub mod consensus;
+pub mod ledger;
 pub mod ml;
 pub mod net;
 pub mod protocol;
-pub mod telemetry;
-pub mod ledger;
-pub mod protocol;
 pub mod store;
+pub mod telemetry;
