@@ -288,7 +288,7 @@ impl Ledger {
         self.state = executed.state.clone();
         self.tip = Tip::of(checkpoint);
         self.overlays.retain(|_, overlay| overlay.height > height);
-        self.mempool.settle(&self.state, height, &executed.ids);
+        self.mempool.settle(&self.state, &executed.ids);
         let age = self.params.clock.wall_ms().saturating_sub(checkpoint.header.timestamp_ms);
         // A checkpoint that was fetched long after it was made says nothing about finality.
         self.finality_ms = (age < 10_000).then_some(age);
@@ -360,7 +360,7 @@ impl Handler<OfferTransaction> for Ledger {
             Err(refusal) => {
                 tracing::debug!(peer = %offer.from.short(), %refusal, "refused a transaction");
                 // Only what no honest node could have passed on is its deliverer's fault (L26).
-                if refusal.is_provable() { Validity::Reject } else { Validity::Ignore }
+                if refusal.provable() { Validity::Reject } else { Validity::Ignore }
             }
         })
     }
@@ -408,7 +408,7 @@ impl Handler<ReadLedger> for Ledger {
             state: self.state.clone(),
             tip: self.tip.clone(),
             finality_ms: self.finality_ms,
-            next_nonce: read.account.map_or(0, |account| self.mempool.next_nonce(&self.state, &account)),
+            next_nonce: read.account.map_or(0, |account| self.mempool.next_nonce(&account, &self.state)),
             pending: self.mempool.len(),
             archive: self.params.archive.clone(),
         })
