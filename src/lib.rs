@@ -3,4 +3,5 @@
 //! The modules in reading order: what is said (`protocol`), and then, as rooms of their own, what is true.
 //! `docs/architecture.md` is the map.
 
+pub mod config;
 pub mod protocol;
