@@ -24,7 +24,11 @@ impl fmt::Debug for Signature {
 
 impl Serialize for Signature {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        if to.is_human_readable() { to.serialize_str(&to_hex(&self.0)) } else { serde_bytes::serialize(&self.0[..], to) }
+        if to.is_human_readable() {
+            to.serialize_str(&to_hex(&self.0))
+        } else {
+            serde_bytes::serialize(&self.0[..], to)
+        }
     }
 }
 
@@ -90,18 +94,12 @@ pub fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> Result<
 ///
 /// # Errors
 /// At least one does not hold; which one is found by `verify`.
-pub fn verify_batch<'a>(
-    items: impl IntoIterator<Item = (PublicKey, &'a [u8], Signature)>,
-) -> Result<(), BadSignature> {
+pub fn verify_batch<'a>(items: impl IntoIterator<Item = (PublicKey, &'a [u8], Signature)>) -> Result<(), BadSignature> {
     let mut batch = batch::Verifier::new();
     let mut transcript = blake3::Hasher::new_derive_key("starling/1 batch");
     for (key, message, signature) in items {
         transcript.update(&key.0).update(&signature.0).update(blake3::hash(message).as_bytes());
-        batch.queue((
-            VerificationKeyBytes::from(key.0),
-            ed25519_zebra::Signature::from_bytes(&signature.0),
-            message,
-        ));
+        batch.queue((VerificationKeyBytes::from(key.0), ed25519_zebra::Signature::from_bytes(&signature.0), message));
     }
     // The blinding factors must not be known before the signatures are fixed; drawn from a hash of all of them they are
     // not, and the same input gives the same verdict everywhere without an entropy source.
