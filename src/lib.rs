@@ -4,10 +4,14 @@
 //! `docs/architecture.md` is the map.
 
 pub mod actors;
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod consensus;
 pub mod ledger;
 pub mod ml;
 pub mod net;
+pub mod node;
 pub mod protocol;
 pub mod store;
 pub mod telemetry;
