@@ -17,6 +17,7 @@ use super::peer_manager::{HeightReached, PeerMisbehaved};
 use super::router::{FetchSync, Outbound, Publish, ReplySync, SendVote};
 use crate::consensus::{
     Effect, Fault, Halt, Input, Machine, Note, Now, Publication, Record, Source, TimerId, TimerKind, Validity, Verdict,
+    sync::Served,
 };
 use crate::net;
 use crate::protocol::checkpoint::{Certificate, Checkpoint, Evidence, Proposal, Vote};
@@ -310,16 +311,17 @@ impl Checkpointer {
             let status = *status;
             self.step(Input::HearStatus { from, status }, context);
         }
-        let Get::Range { from, count } = get else {
-            let got = self.machine.serve(&get);
-            tell(&self.links.reply_sync, ReplySync { ticket, got });
-            return;
+        let (from, count) = match self.machine.serve(&get) {
+            Served::Now(got) => {
+                tell(&self.links.reply_sync, ReplySync { ticket, got });
+                return;
+            }
+            Served::Stored { from, count } => (from, count),
         };
         let to = self.links.read_checkpoints.clone();
-        let read = async move { ask(&to, ReadCheckpoints { from, count }, LEDGER_DEADLINE).await.unwrap_or_default() };
-        context.spawn(read.into_actor(self).map(move |checkpoints, actor, _| {
-            let got = crate::consensus::sync::range(checkpoints).map_or(Got::Nothing, |r| Got::Range(Box::new(r)));
-            tell(&actor.links.reply_sync, ReplySync { ticket, got });
+        let read = async move { ask(&to, ReadCheckpoints { from, count }, LEDGER_DEADLINE).await };
+        context.spawn(read.into_actor(self).map(move |got, actor, _| {
+            tell(&actor.links.reply_sync, ReplySync { ticket, got: got.unwrap_or(Got::Nothing) });
         }));
     }
 }

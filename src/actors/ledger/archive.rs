@@ -23,8 +23,6 @@ const HEIGHT: &[u8] = b"height";
 const PAGE: usize = 4_096;
 /// A stored checkpoint: a body of at most 1 MiB, its header and certificate.
 const STORED_BYTES_MAX: usize = 4 << 20;
-/// Bytes of checkpoints in one answer, as the sync protocol allows.
-const RANGE_BYTES_MAX: usize = crate::protocol::sync::RANGE_BYTES_MAX;
 
 /// The last final checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,17 +179,10 @@ impl Archive {
         Ok(bytes.map(|bytes| codec::decode::<_, STORED_BYTES_MAX>(&bytes)).transpose()?)
     }
 
-    /// Consecutive final checkpoints from a height on, within the bounds of one answer. A store that fails is as one that
-    /// has nothing: the asker turns to another peer.
-    pub fn range(&self, from: Height, count: u16) -> Vec<Checkpoint> {
-        let mut bytes = 0;
-        (from..from.saturating_add(u64::from(count)))
-            .map_while(|height| self.checkpoint(height).ok().flatten())
-            .take_while(|checkpoint| {
-                bytes += checkpoint.body.bytes();
-                bytes <= RANGE_BYTES_MAX
-            })
-            .collect()
+    /// Consecutive final checkpoints from a height on, read as they are taken. A store that fails is as one that has
+    /// nothing: the asker turns to another peer.
+    pub fn checkpoints_from(&self, from: Height) -> impl Iterator<Item = Checkpoint> + '_ {
+        (from.max(1)..).map_while(|height| self.checkpoint(height).ok().flatten())
     }
 
     /// Where a final transaction is.

@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::mail::{heard, tell};
 use super::peer_manager::{Registry, RegistryChanged, Seat};
 use super::scorer::HeightFinalised;
-use crate::consensus::{Draft, Roots, Verdict};
+use crate::consensus::{Draft, Roots, Verdict, sync};
 use crate::ledger::apply::{self, Context as At, Executed};
 use crate::ledger::mempool::Mempool;
 use crate::ledger::receipt::Refusal;
@@ -29,6 +29,7 @@ use crate::net::Validity;
 use crate::protocol::checkpoint::{Body, Checkpoint, Header};
 use crate::protocol::committee::Committee;
 use crate::protocol::ids::{AccountId, Digest, Height, NodeId};
+use crate::protocol::sync::Got;
 use crate::protocol::transaction::Role;
 
 /// Messages that may wait.
@@ -73,7 +74,7 @@ pub struct CheckProposal {
 #[derive(Clone, Debug)]
 pub struct Finalise(pub Arc<Checkpoint>);
 
-/// From checkpointer: final checkpoints for a peer that catches up, in height order.
+/// From checkpointer: final checkpoints for a peer that catches up, with what proves them.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadCheckpoints {
     pub from: Height,
@@ -110,7 +111,7 @@ heard! { "ledger":
     BuildCheckpoint => Option<(Header, Arc<Body>)>,
     CheckProposal => Verdict,
     Finalise => bool,
-    ReadCheckpoints => Vec<Checkpoint>,
+    ReadCheckpoints => Got,
     ReadLedger => View,
     ReadPending => Option<Vec<u8>>,
 }
@@ -397,7 +398,7 @@ impl Handler<Finalise> for Ledger {
 impl Handler<ReadCheckpoints> for Ledger {
     type Result = MessageResult<ReadCheckpoints>;
     fn handle(&mut self, read: ReadCheckpoints, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.params.archive.range(read.from, read.count))
+        MessageResult(sync::assemble(self.params.archive.checkpoints_from(read.from), read.count))
     }
 }
 
