@@ -22,7 +22,7 @@ impl MinerSpec {
 
     /// The spec of miner `index` out of `of`, the best first, so that a devnet's miners truly differ.
     ///
-    /// The best trains within about 2 s (vision) or 6 s (text) of one core; each further one has less data, fewer
+    /// The best trains within about 1 s (vision) or 5 s (text) of one core; each further one has less data, fewer
     /// steps and, at the end of the row, a smaller model.
     pub fn graded(task: &str, index: usize, of: usize) -> Self {
         let last = of.max(1) - 1;
@@ -58,13 +58,29 @@ struct End {
 }
 
 const VISION_ROW: (End, End) =
-    (End { samples: 1_400.0, steps: 600.0, width: 64.0 }, End { samples: 30.0, steps: 25.0, width: 16.0 });
-const TEXT_ROW: (End, End) = (
-    End { samples: 1_400_000.0, steps: 1_500.0, width: 128.0 },
-    End { samples: 20_000.0, steps: 25.0, width: 32.0 },
-);
+    (End { samples: 1_400.0, steps: 1_000.0, width: 64.0 }, End { samples: 60.0, steps: 70.0, width: 16.0 });
+const TEXT_ROW: (End, End) =
+    (End { samples: 1_400_000.0, steps: 1_200.0, width: 128.0 }, End { samples: 20_000.0, steps: 30.0, width: 32.0 });
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
 fn whole(value: f64) -> usize {
     value.round().max(1.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_goes_down_from_the_best() {
+        for task in ["vision", "text"] {
+            let row: Vec<MinerSpec> = (0..6).map(|index| MinerSpec::graded(task, index, 6)).collect();
+            assert!(row.windows(2).all(|two| two[0].steps > two[1].steps && two[0].samples > two[1].samples));
+            assert!(row.iter().all(|spec| *spec == spec.bounded()));
+            assert_eq!(MinerSpec::graded(task, 0, 1).steps, row[0].steps);
+            assert_eq!(MinerSpec::graded(task, 9, 6).steps, row[5].steps);
+        }
+        let wild = MinerSpec { samples: 0, steps: u64::MAX, width: usize::MAX, seed: 7 }.bounded();
+        assert_eq!((wild.samples, wild.steps, wild.width), (1, MinerSpec::STEPS_MAX, MinerSpec::WIDTH_MAX));
+    }
 }
