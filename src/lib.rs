@@ -5,3 +5,5 @@
 
 pub mod consensus;
 pub mod protocol;
+pub mod sim;
+pub mod store;
