@@ -15,3 +15,5 @@ pub mod node;
 pub mod protocol;
 pub mod store;
 pub mod telemetry;
+pub mod sim;
+pub mod store;

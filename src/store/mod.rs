@@ -2,3 +2,7 @@
 
 pub mod keystore;
 pub mod kv;
+//! The walls to the disk. What is kept here is bytes; what they mean is decided elsewhere.
+
+pub mod disk;
+pub mod journal;
