@@ -11,7 +11,7 @@
 //! | router | checkpointer | A `HearConsensus`, T `SyncArrived` |
 //! | peer_manager | router | T `Dial`, T `Drop`, T `Admit`, T `SetPeerScore`, T `SetVoters`, A `AskPeer`, T `ReplyTo`, T `Publish` |
 //! | query_dispatcher | peer_manager | A `PickMiners`, T `QueryEnded` |
-//! | query_dispatcher | router | T `OpenQuery`, T `CancelQuery`, T `ReplyTo`, T `RefuseTo` |
+//! | query_dispatcher | router | T `OpenQuery`, T `CancelQuery`, T `ReplyFrame` |
 //! | query_dispatcher | worker_pool | A `RunJob` |
 //! | query_dispatcher | scorer | T `AnswersCollected` |
 //! | scorer | worker_pool | A `RunJob` |
@@ -27,5 +27,7 @@
 
 pub mod mail;
 pub mod peer_manager;
+pub mod query_dispatcher;
 pub mod router;
 pub mod scorer;
+pub mod worker_pool;

@@ -16,9 +16,12 @@ use crate::protocol::chance::Chance;
 use crate::protocol::ids::{ChainId, NodeId};
 
 mod backoff;
+mod desk;
 mod identity;
 mod lag;
+pub mod memory;
 pub mod quota;
+mod redial;
 pub mod tables;
 
 pub use tables::{Limits, Protocol, Topic};
@@ -196,7 +199,8 @@ pub enum Event {
     Gossip { topic: Topic, from: NodeId, data: Vec<u8>, ticket: GossipTicket },
     /// A vote on the direct stream of a voter.
     VoteArrived { from: NodeId, data: Vec<u8> },
-    /// Somebody wants something. `items` is their claim; a false one is their fault.
+    /// Somebody wants something. `items` is their claim; a false one is their fault. A `Goodbye` is answered already.
+    /// Nodes that are not admitted may ask too: what they get is the receiver's choice.
     Asked { from: NodeId, protocol: Protocol, items: u16, data: Vec<u8>, ticket: ReplyTicket },
     /// A frame of the answer.
     Answered { id: u64, frame: Vec<u8>, last: bool },
