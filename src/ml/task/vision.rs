@@ -12,7 +12,7 @@ use crate::ml::quantise::from_fixed;
 use crate::ml::train::{TrainData, TrainJob};
 use crate::protocol::chance::Chance;
 use crate::protocol::ids::{Digest, hash};
-use crate::protocol::query::{Answer, CLASSES, ITEMS_MAX, Query};
+use crate::protocol::query::{Answer, ITEMS_MAX, Query};
 
 /// The part of a sample's score that is accuracy; the rest is calibration.
 const ACCURACY_PART: f64 = 0.75;
@@ -129,6 +129,7 @@ mod tests {
     use super::*;
     use crate::ml::engine::no_sink;
     use crate::ml::engine::random::RandomEngine;
+    use crate::protocol::query::CLASSES;
 
     fn row(label: u8, sure: u16) -> Vec<u16> {
         let rest = (u16::MAX - sure) / 9;
