@@ -8,6 +8,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod consensus;
+pub mod ledger;
 pub mod ml;
 pub mod net;
 pub mod protocol;

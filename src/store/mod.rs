@@ -1,3 +1,4 @@
 //! Bytes that survive a crash. This room knows files and how they tear; it does not know what the bytes mean.
 
 pub mod keystore;
+pub mod kv;
