@@ -3,13 +3,14 @@
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::chown;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::plan::{self, NodePlan, Place, Wishes};
 use super::record::{NodeRecord, Record, write_whole};
 use crate::cli::error::{CliError, Exit};
 use crate::config::Role;
 use crate::net::peer_id_text;
+use crate::protocol::genesis::Genesis;
 use crate::protocol::report::Moment;
 use crate::store::keystore::{Keystore, Protection};
 
@@ -96,37 +97,50 @@ pub fn processes(dir: &Path, wishes: &Wishes, gateway_port: u16, now: Moment) ->
         placed.push((node, Place::loopback(p2p, http, gateway)));
     }
     let (text, genesis) = made(wishes, &placed, now)?;
-    make_dir(dir)?;
-    write_whole(&dir.join("genesis.toml"), text.as_bytes())?;
-    let mut records = Vec::new();
-    for ((node, place), ports) in placed.iter().zip(used) {
-        let data_dir = dir.join(&node.name);
-        let bootnodes = plan::bootnodes(wishes.seed, &node.name, &placed);
-        write_node(&data_dir, wishes.seed, node, place, &bootnodes, &text)?;
-        let id = plan::node_id(wishes.seed, &node.name);
-        records.push(NodeRecord {
-            name: node.name.clone(),
-            role: node.role().to_owned(),
-            node: id,
-            account: plan::account(wishes.seed, &node.name),
-            p2p: format!("{}/p2p/{}", place.dial, peer_id_text(id).unwrap_or_default()),
-            http: format!("http://{}", place.http),
-            data_dir,
-            miner: node.miner.clone(),
-            ports,
-        });
-    }
+    let records = placed.iter().zip(used).map(|((node, place), ports)| {
+        let http = format!("http://{}", place.http);
+        NodeRecord { ports, ..record_of(wishes, node, place, http, dir.join(&node.name)) }
+    });
     let url = format!("http://127.0.0.1:{gateway_port}");
-    let record = Record::new(dir, wishes.clone(), now, genesis.chain_id(), url, records);
-    record.save()?;
+    let record = Record::new(dir, wishes.clone(), now, genesis.chain_id(), url, records.collect());
+    write_all(dir, &record, wishes, &placed, &text)?;
     Ok(record)
 }
 
-fn made(
+fn record_of(wishes: &Wishes, node: &NodePlan, place: &Place, http: String, data_dir: PathBuf) -> NodeRecord {
+    let id = plan::node_id(wishes.seed, &node.name);
+    NodeRecord {
+        name: node.name.clone(),
+        role: node.role().to_owned(),
+        node: id,
+        account: plan::account(wishes.seed, &node.name),
+        p2p: format!("{}/p2p/{}", place.dial, peer_id_text(id).unwrap_or_default()),
+        http,
+        data_dir,
+        miner: node.miner.clone(),
+        ports: Vec::new(),
+    }
+}
+
+/// The record goes first: what is broken off half-way is then known to be ours, and can be reset.
+fn write_all(
+    dir: &Path,
+    record: &Record,
     wishes: &Wishes,
     placed: &[(NodePlan, Place)],
-    now: Moment,
-) -> Result<(String, crate::protocol::genesis::Genesis), CliError> {
+    genesis: &str,
+) -> Result<(), CliError> {
+    make_dir(dir)?;
+    record.save()?;
+    write_whole(&dir.join("genesis.toml"), genesis.as_bytes())?;
+    for (node, place) in placed {
+        let bootnodes = plan::bootnodes(wishes.seed, &node.name, placed);
+        write_node(&dir.join(&node.name), wishes.seed, node, place, &bootnodes, genesis)?;
+    }
+    Ok(())
+}
+
+fn made(wishes: &Wishes, placed: &[(NodePlan, Place)], now: Moment) -> Result<(String, Genesis), CliError> {
     let nodes: Vec<NodePlan> = placed.iter().map(|(node, _)| node.clone()).collect();
     plan::genesis(wishes, &nodes, now.0).map_err(|e| CliError::new(Exit::Config, format!("the genesis: {e}"), ""))
 }
@@ -143,28 +157,13 @@ pub fn containers(dir: &Path, wishes: &Wishes, now: Moment) -> Result<Record, Cl
     let placed: Vec<(NodePlan, Place)> =
         plan::nodes(wishes, true).into_iter().map(|node| (node.clone(), Place::container(&node))).collect();
     let (text, genesis) = made(wishes, &placed, now)?;
-    make_dir(dir)?;
-    write_whole(&dir.join("genesis.toml"), text.as_bytes())?;
-    let mut records = Vec::new();
-    for (node, place) in &placed {
-        let bootnodes = plan::bootnodes(wishes.seed, &node.name, &placed);
-        write_node(&dir.join(&node.name), wishes.seed, node, place, &bootnodes, &text)?;
-        let id = plan::node_id(wishes.seed, &node.name);
-        records.push(NodeRecord {
-            name: node.name.clone(),
-            role: node.role().to_owned(),
-            node: id,
-            account: plan::account(wishes.seed, &node.name),
-            p2p: format!("{}/p2p/{}", place.dial, peer_id_text(id).unwrap_or_default()),
-            http: format!("http://{}:{}", node.name, plan::CONTAINER_HTTP),
-            data_dir: node.name.clone().into(),
-            miner: node.miner.clone(),
-            ports: Vec::new(),
-        });
-    }
+    let records = placed.iter().map(|(node, place)| {
+        let http = format!("http://{}:{}", node.name, plan::CONTAINER_HTTP);
+        record_of(wishes, node, place, http, node.name.clone().into())
+    });
     let url = format!("http://{}:{}", plan::GATEWAY, plan::CONTAINER_GATEWAY);
-    let record = Record::new(dir, wishes.clone(), now, genesis.chain_id(), url, records);
-    record.save()?;
+    let record = Record::new(dir, wishes.clone(), now, genesis.chain_id(), url, records.collect());
+    write_all(dir, &record, wishes, &placed, &text)?;
     // Root may give the folders to the image's own user; anybody else lets the containers run as themselves.
     let own = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
     let (user, group) = if own.0 == 0 { (CONTAINER_USER, CONTAINER_USER) } else { own };
