@@ -11,6 +11,7 @@ pub mod consensus;
 pub mod ledger;
 pub mod ml;
 pub mod net;
+pub mod node;
 pub mod protocol;
 pub mod store;
 pub mod telemetry;

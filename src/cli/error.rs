@@ -111,7 +111,7 @@ impl From<KeyError> for CliError {
             }
             KeyError::WrongPassphrase(_) => (Exit::KeyLocked, "try again; without the passphrase the key is lost"),
             KeyError::Exposed { .. } | KeyError::Unreadable { .. } => (Exit::KeyLocked, "the file was left as it is"),
-            KeyError::Unwritable { .. } | KeyError::Entropy(_) => (Exit::Failed, ""),
+            KeyError::Unwritable { .. } | KeyError::Seal(_) => (Exit::Failed, ""),
         };
         Self::new(exit, error.to_string(), help)
     }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::context::Context;
 use super::error::CliError;
 use super::output::{Reply, Table};
+use crate::protocol::chance::Chance;
 use crate::protocol::ids::{PublicKey, to_hex};
 use crate::protocol::keys::{SecretKey, Signature, verify};
 use crate::store::keystore::{Cost, KeyError, KeyInfo, KeyKind, Keystore, Protection};
@@ -125,14 +126,23 @@ impl Key {
     }
 }
 
-/// A new secret from the system's entropy.
+/// A stream of chance that starts from the system's entropy.
 ///
 /// # Errors
 /// The system gives none.
-pub fn fresh() -> Result<SecretKey, CliError> {
+pub fn entropy() -> Result<Chance, CliError> {
     let mut seed = Zeroizing::new([0; 32]);
-    getrandom::fill(seed.as_mut_slice()).map_err(|e| KeyError::Entropy(e.to_string()))?;
-    Ok(SecretKey::from_seed(*seed))
+    let filled = getrandom::fill(seed.as_mut_slice());
+    filled.map_err(|e| CliError::failed(format!("the system gives no random bytes: {e}")))?;
+    Ok(Chance::from_seed(*seed))
+}
+
+/// A new secret.
+///
+/// # Errors
+/// The system gives no entropy.
+pub fn fresh() -> Result<SecretKey, CliError> {
+    Ok(SecretKey::from_seed(*Zeroizing::new(entropy()?.bytes32())))
 }
 
 fn describe(info: &KeyInfo) -> Value {
@@ -177,7 +187,7 @@ fn create(
     } else {
         Protection::Sealed { passphrase: context.new_passphrase()?, cost: Cost::default() }
     };
-    let info = keystore.create(name, kind.into(), key, &protection)?;
+    let info = keystore.create(name, kind.into(), key, &protection, &mut entropy()?)?;
     let reply = shown(&info);
     Ok(match info.kind {
         _ if plain => reply.warn("the key is not sealed: whoever reads its file has it"),

@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
     key("node", "account_key", Kind::Text, "\"account\"", "Keystore name of the key that owns this node's account."),
     key("node", "consensus_key", Kind::Text, "\"consensus\"", "Keystore name of the key that votes."),
     key("node", "passphrase_file", Kind::Path, "\"\"", "A file whose first line opens the keys; empty: ask."),
-    key("network", "genesis", Kind::Text, "\"\"", "Path of the genesis file; empty: <data_dir>/genesis.toml."),
+    key("network", "genesis", Kind::Path, "\"\"", "Path of the genesis file; empty: <data_dir>/genesis.toml."),
     key(
         "network",
         "listen",

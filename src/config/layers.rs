@@ -149,6 +149,12 @@ impl Layered {
             else {
                 continue;
             };
+            // Container tools set names like STARLING_GATEWAY_PORT of their own accord, so only what looks like a
+            // slip of ours is an error.
+            let names = || keys::KEYS.iter().filter(|k| k.section == section).map(|k| k.name);
+            if !names().any(|n| n == name) && keys::near(name, names()).is_none() {
+                continue;
+            }
             let origin = Origin::Variable(variable.clone());
             self.set_typed(&format!("{section}.{name}"), text, origin)?;
         }
@@ -189,13 +195,6 @@ impl Layered {
         }
         let value = match (key.kind, base, value.as_str()) {
             (Kind::Path, Some(base), Some(text)) if !text.is_empty() => {
-                Value::String(base.join(text).display().to_string())
-            }
-            _ => value,
-        };
-        // A genesis is a path too, but its text may also name a network: it is resolved against the file only if it is there.
-        let value = match (path, base, value.as_str()) {
-            ("network.genesis", Some(base), Some(text)) if base.join(text).is_file() => {
                 Value::String(base.join(text).display().to_string())
             }
             _ => value,
@@ -281,6 +280,7 @@ mod tests {
                 ("STARLING_NETWORK_PEERS_TARGET".into(), "3".into()),
                 ("STARLING_NETWORK_LISTEN".into(), "/ip4/127.0.0.1/tcp/1, /ip4/127.0.0.1/tcp/2".into()),
                 ("STARLING_UNRELATED".into(), "x".into()),
+                ("STARLING_GATEWAY_SERVICE_HOST".into(), "x".into()),
             ],
             file: Some(file.clone()),
             data_dir: Some(dir.clone()),

@@ -17,6 +17,7 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::protocol::chance::Chance;
 use crate::protocol::ids::{PublicKey, from_hex, to_hex};
 use crate::protocol::keys::SecretKey;
 
@@ -75,8 +76,8 @@ pub enum KeyError {
     WrongPassphrase(String),
     #[error("\"{0}\" is sealed and no passphrase is at hand")]
     Locked(String),
-    #[error("the system gives no random bytes: {0}")]
-    Entropy(String),
+    #[error("the key cannot be sealed: {0}")]
+    Seal(String),
 }
 
 /// How a new key is written.
@@ -234,7 +235,7 @@ impl Keystore {
         parse(&text).map_err(unreadable)
     }
 
-    /// Writes a new key.
+    /// Writes a new key. Salt, nonce and file id are drawn from `chance`, which starts from the system's entropy.
     ///
     /// # Errors
     /// The name is taken or no name, or the file cannot be written.
@@ -244,12 +245,13 @@ impl Keystore {
         kind: KeyKind,
         key: &SecretKey,
         protection: &Protection,
+        chance: &mut Chance,
     ) -> Result<KeyInfo, KeyError> {
         let path = self.path(name)?;
         if path.exists() {
             return Err(KeyError::Exists(name.to_owned()));
         }
-        let text = render(kind, key, protection)?;
+        let text = render(kind, key, protection, chance)?;
         self.write(&path, &text).map_err(|e| match e.kind() {
             std::io::ErrorKind::AlreadyExists => KeyError::Exists(name.to_owned()),
             _ => KeyError::Unwritable { path: show(&path), problem: e.to_string() },
@@ -290,6 +292,17 @@ impl Keystore {
         }
         let given = passphrase(&info)?;
         Ok(unseal(&file, &info, &given)?)
+    }
+
+    /// Opens a key with the passphrase at hand, if one is.
+    ///
+    /// # Errors
+    /// As `open`; a sealed key without a passphrase is `Locked`.
+    pub fn open_with(&self, name: &str, passphrase: Option<&str>) -> Result<SecretKey, KeyError> {
+        self.open(name, |info| {
+            let text = passphrase.ok_or_else(|| KeyError::Locked(info.name.clone()))?;
+            Ok(Zeroizing::new(text.to_owned()))
+        })
     }
 
     /// The whole text of a key file, as `key export` hands it out; sealed keys stay sealed.
@@ -334,10 +347,10 @@ fn associated(kind: KeyKind, public: &PublicKey) -> Vec<u8> {
     [b"starling/1 key ".as_slice(), kind.name().as_bytes(), &public.0].concat()
 }
 
-fn random<const N: usize>() -> Result<[u8; N], KeyError> {
+fn random<const N: usize>(chance: &mut Chance) -> [u8; N] {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|e| KeyError::Entropy(e.to_string()))?;
-    Ok(bytes)
+    chance.fill(&mut bytes);
+    bytes
 }
 
 fn derive(passphrase: &str, salt: &[u8], cost: Cost) -> Result<Zeroizing<[u8; 32]>, String> {
@@ -353,9 +366,11 @@ fn derive(passphrase: &str, salt: &[u8], cost: Cost) -> Result<Zeroizing<[u8; 32
     Ok(out)
 }
 
-fn render(kind: KeyKind, key: &SecretKey, protection: &Protection) -> Result<Zeroizing<String>, KeyError> {
+fn render(
+    kind: KeyKind, key: &SecretKey, protection: &Protection, chance: &mut Chance,
+) -> Result<Zeroizing<String>, KeyError> {
     let public = key.public();
-    let id = to_hex(&random::<16>()?);
+    let id = to_hex(&random::<16>(chance));
     let at = |from: usize, to: usize| id.get(from..to).unwrap_or_default();
     let uuid = format!("{}-{}-4{}-8{}-{}", at(0, 8), at(8, 12), at(13, 16), at(17, 20), at(20, 32));
     let (kdf, cipher, checksum, description) = match protection {
@@ -366,8 +381,8 @@ fn render(kind: KeyKind, key: &SecretKey, protection: &Protection) -> Result<Zer
             PLAIN_WARNING,
         ),
         Protection::Sealed { passphrase, cost } => {
-            let (salt, nonce) = (random::<32>()?, random::<24>()?);
-            let derived = derive(passphrase, &salt, *cost).map_err(KeyError::Entropy)?;
+            let (salt, nonce) = (random::<32>(chance), random::<24>(chance));
+            let derived = derive(passphrase, &salt, *cost).map_err(KeyError::Seal)?;
             let covered = associated(kind, &public);
             let sealed = XChaCha20Poly1305::new(derived.as_slice().try_into().map_err(|_| short())?)
                 .encrypt(&XNonce::from(nonce), Payload { msg: key.seed(), aad: &covered })
@@ -396,14 +411,14 @@ fn render(kind: KeyKind, key: &SecretKey, protection: &Protection) -> Result<Zer
         uuid,
         version: VERSION,
     };
-    let text = serde_json::to_string_pretty(&file).map_err(|e| KeyError::Entropy(e.to_string()));
+    let text = serde_json::to_string_pretty(&file).map_err(|e| KeyError::Seal(e.to_string()));
     file.crypto.cipher.message.zeroize();
     text.map(|t| Zeroizing::new(t + "\n"))
 }
 
 /// Sealing 32 bytes with a 32-byte key does not fail; if it did, no key would be written.
 fn short() -> KeyError {
-    KeyError::Entropy("the cipher refused".to_owned())
+    KeyError::Seal("the cipher refused".to_owned())
 }
 
 fn unseal_plain(file: &KeyFile, info: &KeyInfo) -> Result<SecretKey, KeyError> {
@@ -453,6 +468,10 @@ mod tests {
         Keystore::at(dir)
     }
 
+    fn draw() -> Chance {
+        Chance::from_seed([3; 32])
+    }
+
     fn sealed(passphrase: &str) -> Protection {
         Protection::Sealed { passphrase: Zeroizing::new(passphrase.to_owned()), cost: CHEAP }
     }
@@ -465,13 +484,13 @@ mod tests {
     fn a_sealed_key_opens_with_its_passphrase_and_no_other() {
         let store = keystore("sealed");
         let key = SecretKey::from_seed([7; 32]);
-        let info = store.create("cold", KeyKind::Account, &key, &sealed("right")).unwrap();
+        let info = store.create("cold", KeyKind::Account, &key, &sealed("right"), &mut draw()).unwrap();
         assert_eq!(fs::metadata(&info.path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = fs::read_to_string(&info.path).unwrap();
         assert!(!text.contains(&to_hex(key.seed())) && text.contains("argon2id"));
         assert_eq!(store.open("cold", say("right")).unwrap().public(), key.public());
         assert!(matches!(store.open("cold", say("wrong")), Err(KeyError::WrongPassphrase(_))));
-        assert!(matches!(store.create("cold", KeyKind::Account, &key, &sealed("x")), Err(KeyError::Exists(_))));
+        assert!(matches!(store.create("cold", KeyKind::Account, &key, &sealed("x"), &mut draw()), Err(KeyError::Exists(_))));
         assert!(matches!(store.open("warm", say("right")), Err(KeyError::NotFound { .. })));
         assert_eq!(store.list().unwrap().0, [info]);
     }
@@ -480,7 +499,7 @@ mod tests {
     fn a_plain_key_says_so_and_asks_nothing() {
         let store = keystore("plain");
         let key = SecretKey::from_seed([8; 32]);
-        let info = store.create("node", KeyKind::Node, &key, &Protection::Plain).unwrap();
+        let info = store.create("node", KeyKind::Node, &key, &Protection::Plain, &mut draw()).unwrap();
         assert!(info.plain && fs::read_to_string(&info.path).unwrap().contains("NOT ENCRYPTED"));
         let opened = store.open::<KeyError>("node", |_| panic!("asked")).unwrap();
         assert_eq!(opened.public(), key.public());
@@ -490,7 +509,7 @@ mod tests {
     fn exposed_damaged_and_swapped_files_are_refused() {
         let store = keystore("damaged");
         let key = SecretKey::from_seed([9; 32]);
-        let info = store.create("a", KeyKind::Account, &key, &sealed("p")).unwrap();
+        let info = store.create("a", KeyKind::Account, &key, &sealed("p"), &mut draw()).unwrap();
         let text = fs::read_to_string(&info.path).unwrap();
         let write = |text: &str| fs::write(&info.path, text).unwrap();
         // A key of one kind does not pass for another.
@@ -513,7 +532,7 @@ mod tests {
     fn an_export_imports_under_another_name_and_keeps_its_seal() {
         let store = keystore("export");
         let key = SecretKey::from_seed([5; 32]);
-        store.create("one", KeyKind::Consensus, &key, &sealed("p")).unwrap();
+        store.create("one", KeyKind::Consensus, &key, &sealed("p"), &mut draw()).unwrap();
         let text = store.export("one").unwrap();
         let info = store.import("two", &text).unwrap();
         assert_eq!((info.kind, info.plain), (KeyKind::Consensus, false));
