@@ -1,8 +1,8 @@
 //! Bytes that survive a crash. This room knows files and how they tear; it does not know what the bytes mean.
 
+pub mod disk;
+pub mod journal;
 pub mod keystore;
 pub mod kv;
 //! The walls to the disk. What is kept here is bytes; what they mean is decided elsewhere.
 
-pub mod disk;
-pub mod journal;
