@@ -4,5 +4,3 @@ pub mod disk;
 pub mod journal;
 pub mod keystore;
 pub mod kv;
-//! The walls to the disk. What is kept here is bytes; what they mean is decided elsewhere.
-
