@@ -26,14 +26,14 @@ impl MinerSpec {
     /// steps and, at the end of the row, a smaller model.
     pub fn graded(task: &str, index: usize, of: usize) -> Self {
         let last = of.max(1) - 1;
+        let row = if task == "text" { TEXT_ROW } else { VISION_ROW };
         // 0 for the best, 1 for the last; the row of one is the best alone.
-        let down = if last == 0 { 0.0 } else { index.min(last) as f64 / last as f64 };
-        let (best, worst) = if task == "text" { TEXT_ROW } else { VISION_ROW };
-        let between = |best: f64, worst: f64| best * (worst / best).powf(down);
+        let down = if last == 0 { 0.0 } else { (index.min(last) as f64 / last as f64).powf(row.bend) };
+        let between = |of: fn(&End) -> f64| of(&row.best) * (of(&row.worst) / of(&row.best)).powf(down);
         Self {
-            samples: whole(between(best.samples, worst.samples)),
-            steps: whole(between(best.steps, worst.steps)) as u64,
-            width: whole(between(best.width, worst.width)),
+            samples: whole(between(|end| end.samples)),
+            steps: whole(between(|end| end.steps)) as u64,
+            width: whole(between(|end| end.width)),
             seed: 1 + index as u64,
         }
     }
@@ -57,10 +57,24 @@ struct End {
     width: f64,
 }
 
-const VISION_ROW: (End, End) =
-    (End { samples: 1_400.0, steps: 1_000.0, width: 64.0 }, End { samples: 60.0, steps: 70.0, width: 16.0 });
-const TEXT_ROW: (End, End) =
-    (End { samples: 1_400_000.0, steps: 1_200.0, width: 128.0 }, End { samples: 20_000.0, steps: 30.0, width: 32.0 });
+/// A graded row: numbers shrink by equal factors from one end to the other.
+struct Row {
+    best: End,
+    worst: End,
+    /// Under 1 the first steps down are the larger ones, where digits would otherwise hardly tell miners apart.
+    bend: f64,
+}
+
+const VISION_ROW: Row = Row {
+    best: End { samples: 1_400.0, steps: 1_000.0, width: 64.0 },
+    worst: End { samples: 60.0, steps: 70.0, width: 16.0 },
+    bend: 0.7,
+};
+const TEXT_ROW: Row = Row {
+    best: End { samples: 1_400_000.0, steps: 1_200.0, width: 128.0 },
+    worst: End { samples: 20_000.0, steps: 30.0, width: 32.0 },
+    bend: 1.0,
+};
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
 fn whole(value: f64) -> usize {
