@@ -36,7 +36,8 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, CliError> {
     let all = (0..span).map(|i| PORTS_FROM + (start + i) % span);
     let free: Vec<u16> = all.filter(|port| port_is_free(*port)).take(count).collect();
     if free.len() < count {
-        let message = format!("{count} free ports are needed between {PORTS_FROM} and {PORTS_UNTIL}, {} are free", free.len());
+        let message =
+            format!("{count} free ports are needed between {PORTS_FROM} and {PORTS_UNTIL}, {} are free", free.len());
         return Err(CliError::new(Exit::Failed, message, "stop what uses them"));
     }
     Ok(free)
@@ -54,7 +55,8 @@ pub fn gateway_port(wanted: u16) -> Result<u16, CliError> {
         return Ok(wanted);
     }
     let help = "choose another with --gateway-port, 0 for any free one";
-    Err(CliError::new(Exit::Failed, format!("port {wanted} of 127.0.0.1 is in use by another program"), help).coded("port_in_use"))
+    Err(CliError::new(Exit::Failed, format!("port {wanted} of 127.0.0.1 is in use by another program"), help)
+        .coded("port_in_use"))
 }
 
 fn make_dir(path: &Path) -> Result<(), CliError> {
