@@ -146,7 +146,8 @@ mod tests {
             assert!(part.pixels.iter().all(|&p| p <= 16) && part.labels.iter().all(|&l| l < 10));
             assert_eq!(part.pixels.nrows(), part.labels.len());
         }
-        let train: std::collections::BTreeSet<Vec<u8>> = digits.train.pixels.rows().into_iter().map(|r| r.to_vec()).collect();
+        let train: std::collections::BTreeSet<Vec<u8>> =
+            digits.train.pixels.rows().into_iter().map(|r| r.to_vec()).collect();
         assert!(digits.held.pixels.rows().into_iter().all(|row| !train.contains(&row.to_vec())));
     }
 
