@@ -10,8 +10,10 @@ pub mod completion;
 pub mod config;
 pub mod context;
 pub mod devnet;
+pub mod doctor;
 pub mod error;
 pub mod explain;
+pub mod init;
 pub mod key;
 pub mod miner;
 pub mod mutate;
@@ -20,6 +22,7 @@ pub mod peer;
 pub mod stake;
 pub mod status;
 pub mod subnet;
+pub mod up;
 pub mod validator;
 pub mod version;
 pub mod wallet;
@@ -55,7 +58,9 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Set up a node: configuration, keys, and what to do next
+    Init(init::Init),
     /// Run a node in the foreground
+    Up(up::Up),
     /// How a node is, in words
     Status(status::Status),
     /// A live view of a node and its network
@@ -63,6 +68,7 @@ pub enum Command {
     /// Ask the network something
     Ask(ask::Ask),
     /// Examine this machine and this node; exit 12 when something is found
+    Doctor(doctor::Doctor),
     /// A whole swarm on this machine
     Devnet(devnet::Devnet),
     /// Keys: make, list, move, sign
@@ -103,9 +109,12 @@ pub enum Command {
 impl Command {
     fn run(self, context: Context) -> Result<Option<Reply>, CliError> {
         match self {
+            Self::Init(noun) => noun.run(&context).map(Some),
+            Self::Up(noun) => noun.run(context),
             Self::Status(noun) => noun.run(&context),
             Self::Top(noun) => noun.run(&context),
             Self::Ask(noun) => noun.run(&context),
+            Self::Doctor(noun) => noun.run(&context).map(Some),
             Self::Devnet(noun) => noun.run(&context),
             Self::Key(noun) => noun.run(&context).map(Some),
             Self::Wallet(noun) => noun.run(&context).map(Some),
