@@ -105,7 +105,10 @@ impl Chaos {
 
 fn kill(node: &NodeRecord, hard: bool) -> Result<Reply, CliError> {
     let Some(pid) = alive(node) else {
-        return Err(CliError::not_found(format!("{} does not run", node.name), "`starling devnet status` shows what does"));
+        return Err(CliError::not_found(
+            format!("{} does not run", node.name),
+            "`starling devnet status` shows what does",
+        ));
     };
     let signal = if hard { Signal::SIGKILL } else { Signal::SIGTERM };
     processes::send(pid, signal)?;

@@ -6,7 +6,9 @@ use super::record::Record;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Exit};
 use crate::protocol::ids::{AccountId, Digest, PublicKey, SubnetId};
-use crate::protocol::report::{AccountReport, FeesReport, SubmitReport, SubnetReport, TransactionReport, TransactionState};
+use crate::protocol::report::{
+    AccountReport, FeesReport, SubmitReport, SubnetReport, TransactionReport, TransactionState,
+};
 use crate::protocol::transaction::{Action, Role, Transaction};
 use crate::store::keystore::KeyKind;
 
@@ -45,11 +47,19 @@ impl Enrolment {
         let mut seats = Vec::new();
         for node in record.nodes.iter().filter(|node| wanted(node)) {
             let mut seat = |subnet, role| {
-                seats.push(Seat { node: node.name.clone(), account: node.account, subnet, role, state: State::Waiting });
+                seats.push(Seat {
+                    node: node.name.clone(),
+                    account: node.account,
+                    subnet,
+                    role,
+                    state: State::Waiting,
+                });
             };
             match &node.miner {
                 Some(miner) => seat(miner.subnet, Role::Miner),
-                None if node.role == "validator" => SUBNETS.iter().for_each(|(subnet, _)| seat(*subnet, Role::Validator)),
+                None if node.role == "validator" => {
+                    SUBNETS.iter().for_each(|(subnet, _)| seat(*subnet, Role::Validator))
+                }
                 None => {}
             }
         }
@@ -115,7 +125,8 @@ impl Enrolment {
         let operator = PublicKey(plan::node_id(self.seed, &seat.node).0);
         let max_bond = subnet.registration_price.0;
         let action = Action::Register { subnet: seat.subnet, role: seat.role, operator, max_bond };
-        let mut transaction = Transaction { account: seat.account, nonce: account.nonce, fee: 0, valid_until: until, action };
+        let mut transaction =
+            Transaction { account: seat.account, nonce: account.nonce, fee: 0, valid_until: until, action };
         let units = u64::from(transaction.action.units());
         let bytes = transaction.signed_bytes() as u64;
         // The fee stands in a field of fixed width: the size does not depend on it.
@@ -143,7 +154,8 @@ fn follow(client: &Client, seat: &Seat, id: Digest, until: u64) -> Result<State,
         TransactionState::Pending => Ok(State::Sent { id, until }),
         TransactionState::Final => Ok(State::Held),
         TransactionState::Failed => {
-            let message = format!("{} got no seat as {} in subnet {}: {}", seat.node, seat.role, seat.subnet, report.outcome);
+            let message =
+                format!("{} got no seat as {} in subnet {}: {}", seat.node, seat.role, seat.subnet, report.outcome);
             Err(CliError::new(Exit::Refused, message, ""))
         }
     }

@@ -60,14 +60,20 @@ impl Eyes {
     /// Looks at all nodes at once.
     pub fn look(&self, miners: bool) -> Vec<View> {
         std::thread::scope(|scope| {
-            let looks: Vec<_> = self.nodes.iter().map(|(node, client)| scope.spawn(move || look(node, client, miners))).collect();
-            looks.into_iter().zip(&self.nodes).map(|(look, (node, _))| look.join().unwrap_or_else(|_| unseen(node))).collect()
+            let looks: Vec<_> =
+                self.nodes.iter().map(|(node, client)| scope.spawn(move || look(node, client, miners))).collect();
+            looks
+                .into_iter()
+                .zip(&self.nodes)
+                .map(|(look, (node, _))| look.join().unwrap_or_else(|_| unseen(node)))
+                .collect()
         })
     }
 
     /// The connection to a living node, those of this role first.
     pub fn any(&self, role: &str) -> Option<&Client> {
-        let living = |wanted: bool| self.nodes.iter().find(move |(n, _)| (n.role == role) == wanted && alive(n).is_some());
+        let living =
+            |wanted: bool| self.nodes.iter().find(move |(n, _)| (n.role == role) == wanted && alive(n).is_some());
         living(true).or_else(|| living(false)).map(|(_, client)| client)
     }
 
@@ -98,6 +104,7 @@ fn look(node: &NodeRecord, client: &Client, miners: bool) -> View {
     let status = client.get("/api/v1/status").ok();
     // A node that does not tell its status is not asked for more: it would only cost patience.
     let head = status.as_ref().and_then(|_: &NodeStatus| client.get("/api/v1/head").ok());
-    let miner = (miners && node.miner.is_some() && status.is_some()).then(|| client.get("/api/v1/miner").ok()).flatten();
+    let miner =
+        (miners && node.miner.is_some() && status.is_some()).then(|| client.get("/api/v1/miner").ok()).flatten();
     View { status, head, miner, ..view }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::plan::{self, NodePlan, Place, Wishes};
@@ -10,9 +10,10 @@ use super::record::{NodeRecord, Record, write_whole};
 use crate::cli::error::{CliError, Exit};
 use crate::config::Role;
 use crate::net::peer_id_text;
+use crate::protocol::chance::Chance;
 use crate::protocol::genesis::Genesis;
 use crate::protocol::report::Moment;
-use crate::store::keystore::{Keystore, Protection};
+use crate::store::keystore::{KeyKind, Keystore, Protection};
 
 /// Ports are looked for from here on, below those the system hands out by itself.
 const PORTS_FROM: u16 = 20_000;
@@ -35,7 +36,8 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, CliError> {
     let all = (0..span).map(|i| PORTS_FROM + (start + i) % span);
     let free: Vec<u16> = all.filter(|port| port_is_free(*port)).take(count).collect();
     if free.len() < count {
-        let message = format!("{count} free ports are needed between {PORTS_FROM} and {PORTS_UNTIL}, {} are free", free.len());
+        let message =
+            format!("{count} free ports are needed between {PORTS_FROM} and {PORTS_UNTIL}, {} are free", free.len());
         return Err(CliError::new(Exit::Failed, message, "stop what uses them"));
     }
     Ok(free)
@@ -53,7 +55,8 @@ pub fn gateway_port(wanted: u16) -> Result<u16, CliError> {
         return Ok(wanted);
     }
     let help = "choose another with --gateway-port, 0 for any free one";
-    Err(CliError::new(Exit::Failed, format!("port {wanted} of 127.0.0.1 is in use by another program"), help).coded("port_in_use"))
+    Err(CliError::new(Exit::Failed, format!("port {wanted} of 127.0.0.1 is in use by another program"), help)
+        .coded("port_in_use"))
 }
 
 fn make_dir(path: &Path) -> Result<(), CliError> {
@@ -73,8 +76,10 @@ fn write_node(
     write_whole(&dir.join("genesis.toml"), genesis.as_bytes())?;
     write_whole(&dir.join("config.toml"), plan::config(node, place, bootnodes).as_bytes())?;
     let keys = Keystore::at(dir.join("keys"));
+    // Plain keys draw nothing; sealed ones would.
+    let mut chance = Chance::from_seed(*plan::key(seed, &node.name, KeyKind::Node).seed());
     for kind in plan::key_kinds(node) {
-        keys.create(kind.name(), kind, &plan::key(seed, &node.name, kind), &Protection::Plain)?;
+        keys.create(kind.name(), kind, &plan::key(seed, &node.name, kind), &Protection::Plain, &mut chance)?;
     }
     Ok(())
 }
@@ -165,7 +170,8 @@ pub fn containers(dir: &Path, wishes: &Wishes, now: Moment) -> Result<Record, Cl
     let record = Record::new(dir, wishes.clone(), now, genesis.chain_id(), url, records.collect());
     write_all(dir, &record, wishes, &placed, &text)?;
     // Root may give the folders to the image's own user; anybody else lets the containers run as themselves.
-    let own = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+    let made = fs::metadata(dir).map_err(|e| CliError::file(dir, &e))?;
+    let own = (made.uid(), made.gid());
     let (user, group) = if own.0 == 0 { (CONTAINER_USER, CONTAINER_USER) } else { own };
     if own.0 == 0 {
         give(dir, user)?;

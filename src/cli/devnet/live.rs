@@ -34,7 +34,8 @@ pub fn show(
 ) -> Result<(), CliError> {
     let screen = on_screen(printer.format) && !printer.quiet;
     let mut late = enrol::Enrolment::new(record, |node| node.miner.as_ref().is_some_and(plan::MinerPlan::is_late));
-    let (mut tables, mut read, mut said): (Vec<MetagraphReport>, Option<Instant>, Instant) = (vec![], None, Instant::now());
+    let (mut tables, mut read, mut said): (Vec<MetagraphReport>, Option<Instant>, Instant) =
+        (vec![], None, Instant::now());
     if screen && printer.raw("\x1b[2J").is_err() {
         return Ok(());
     }
@@ -46,7 +47,8 @@ pub fn show(
             return Ok(());
         }
         let height = views.iter().map(View::height).max().unwrap_or(0);
-        if height >= LATE_HEIGHT && !late.is_done()
+        if height >= LATE_HEIGHT
+            && !late.is_done()
             && let Some(client) = eyes.any("gateway")
         {
             match late.step(client, |_| true) {
@@ -94,7 +96,8 @@ fn screenful(record: &Record, views: &[View], tables: &[MetagraphReport]) -> Rep
 fn miners(record: &Record, graph: &MetagraphReport) -> Table {
     let mut rows: Vec<_> = graph.rows.iter().filter(|row| row.role == "miner").collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.incentive), std::cmp::Reverse(row.earned), row.member));
-    let mut table = Table::new(&["miner", "behaviour", ">score", ">incentive", ">last epoch", ">earned"]).or("no miners yet");
+    let mut table =
+        Table::new(&["miner", "behaviour", ">score", ">incentive", ">last epoch", ">earned"]).or("no miners yet");
     for row in rows {
         let node = record.nodes.iter().find(|node| node.account == row.account);
         let name = node.map_or_else(|| row.account.short(), |node| node.name.clone());

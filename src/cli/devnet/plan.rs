@@ -326,10 +326,12 @@ mod tests {
     fn the_default_devnet_has_eleven_nodes_and_two_graded_markets() {
         let nodes = nodes(&wishes(4, 6, &[]), false);
         let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
-        let expected = "gateway validator-1 validator-2 validator-3 validator-4 miner-1 miner-2 miner-3 miner-4 miner-5 miner-6";
+        let expected =
+            "gateway validator-1 validator-2 validator-3 validator-4 miner-1 miner-2 miner-3 miner-4 miner-5 miner-6";
         assert_eq!(names.join(" "), expected);
         for (_, task) in SUBNETS {
-            let row: Vec<&MinerPlan> = nodes.iter().filter_map(|n| n.miner.as_ref()).filter(|m| m.task == task).collect();
+            let row: Vec<&MinerPlan> =
+                nodes.iter().filter_map(|n| n.miner.as_ref()).filter(|m| m.task == task).collect();
             assert_eq!(row.len(), 3, "{task}");
             assert!(row.windows(2).all(|pair| pair[0].steps > pair[1].steps && pair[0].samples > pair[1].samples));
         }
@@ -343,7 +345,10 @@ mod tests {
             .iter()
             .filter_map(|n| n.miner.as_ref().map(|m| (n.name.as_str(), m.task.as_str(), m.told().name())))
             .collect();
-        assert_eq!(told, [("random-1", "vision", "random"), ("late-1", "vision", "honest"), ("random-2", "text", "random")]);
+        assert_eq!(
+            told,
+            [("random-1", "vision", "random"), ("late-1", "vision", "honest"), ("random-2", "text", "random")]
+        );
         assert!(Extra::named("lazy").is_none());
     }
 
@@ -383,10 +388,8 @@ mod tests {
         assert_eq!(made.accounts.len(), nodes.len());
         assert_eq!(made.subnets.len(), 2);
         assert_eq!(genesis(&wishes, &nodes, 1_700_000_000_000).unwrap().0, text);
-        let keys: BTreeSet<_> = nodes
-            .iter()
-            .flat_map(|n| key_kinds(n).into_iter().map(|kind| key(7, &n.name, kind).public()))
-            .collect();
+        let keys: BTreeSet<_> =
+            nodes.iter().flat_map(|n| key_kinds(n).into_iter().map(|kind| key(7, &n.name, kind).public())).collect();
         assert_eq!(keys.len(), nodes.len() * 2 + 4);
         assert_ne!(account(7, "gateway"), account(8, "gateway"));
     }

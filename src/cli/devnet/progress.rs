@@ -36,7 +36,8 @@ impl Progress {
         (self.began, self.said) = (Instant::now(), Instant::now());
         if self.bars {
             let bar = ProgressBar::with_draw_target(Some(steps as u64), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("  {prefix:22} {bar:24} {pos:>3}/{len:<3} {elapsed:>4} {wide_msg}");
+            let style =
+                ProgressStyle::with_template("  {prefix:22} {bar:24} {pos:>3}/{len:<3} {elapsed:>4} {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ "));
             bar.set_prefix(self.what.clone());
             bar.tick();

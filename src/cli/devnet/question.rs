@@ -15,8 +15,14 @@ use crate::protocol::query::Query;
 const PATIENCE: Duration = Duration::from_secs(20);
 const IMAGES: usize = 4;
 const BYTES: u32 = 48;
-const BEGINNINGS: [&str; 6] =
-    ["The hacker said ", "A bug is ", "In the beginning ", "The machine was ", "It is often said that ", "To understand a program "];
+const BEGINNINGS: [&str; 6] = [
+    "The hacker said ",
+    "A bug is ",
+    "In the beginning ",
+    "The machine was ",
+    "It is often said that ",
+    "To understand a program ",
+];
 
 /// Somebody who asks.
 #[derive(Debug)]
@@ -33,7 +39,8 @@ impl Asker {
     /// # Errors
     /// The data of a task cannot be read.
     pub fn new(record: &Record) -> Result<Self, CliError> {
-        let mut names: Vec<&str> = record.miners().filter(|(_, m)| !m.is_late()).map(|(_, m)| m.task.as_str()).collect();
+        let mut names: Vec<&str> =
+            record.miners().filter(|(_, m)| !m.is_late()).map(|(_, m)| m.task.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         let open = |name: &&str| task::open(name).map_err(|e| CliError::failed(format!("task {name}: {e}")));

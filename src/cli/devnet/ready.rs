@@ -121,7 +121,8 @@ impl Scene<'_> {
                 return Ok(());
             }
             let trouble = enrolment.trouble.clone().unwrap_or_default();
-            let missing = || format!("{} of {} seats are taken; {learnt}; {trouble}", enrolment.held(), enrolment.total());
+            let missing =
+                || format!("{} of {} seats are taken; {learnt}; {trouble}", enrolment.held(), enrolment.total());
             self.pause(began, &views, missing)?;
         }
     }

@@ -52,8 +52,23 @@ pub struct NodeRecord {
 }
 
 impl Record {
-    pub fn new(dir: &Path, wishes: Wishes, created: Moment, chain_id: ChainId, gateway: String, nodes: Vec<NodeRecord>) -> Self {
-        Self { version: VERSION, wishes, created, chain_id, gateway: Gateway { url: gateway }, nodes, dir: dir.to_owned() }
+    pub fn new(
+        dir: &Path,
+        wishes: Wishes,
+        created: Moment,
+        chain_id: ChainId,
+        gateway: String,
+        nodes: Vec<NodeRecord>,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            wishes,
+            created,
+            chain_id,
+            gateway: Gateway { url: gateway },
+            nodes,
+            dir: dir.to_owned(),
+        }
     }
 
     /// The devnet of a folder, if there is one.
@@ -68,7 +83,8 @@ impl Record {
             Err(e) => return Err(CliError::file(&path, &e)),
         };
         let strange = |problem: String| CliError::failed(format!("{}: {problem}", path.display()));
-        let record: Self = serde_json::from_str(&text).map_err(|e| strange(format!("is no record of a devnet: {e}")))?;
+        let record: Self =
+            serde_json::from_str(&text).map_err(|e| strange(format!("is no record of a devnet: {e}")))?;
         if record.version != VERSION {
             return Err(strange(format!("was written by another version of this program (layout {})", record.version)));
         }

@@ -185,7 +185,11 @@ pub fn summarise(seen: Observed, known: &BTreeMap<AccountId, Known>) -> Summary 
     let mut summary = Summary {
         height: seen.height,
         seconds: seen.seconds,
-        finality_ms: Quantiles { p50: percentile(&finality, 50), p99: percentile(&finality, 99), samples: finality.len() },
+        finality_ms: Quantiles {
+            p50: percentile(&finality, 50),
+            p99: percentile(&finality, 99),
+            samples: finality.len(),
+        },
         rss_bytes_max: seen.rss_bytes_max,
         supply,
         queries: seen.tally,
@@ -244,13 +248,21 @@ mod tests {
     }
 
     fn table(epoch: u64, rows: Vec<MetagraphRow>) -> MetagraphReport {
-        MetagraphReport { subnet: SubnetId(1), name: "vision".into(), task: "vision".into(), epoch, rows, ..Default::default() }
+        MetagraphReport {
+            subnet: SubnetId(1),
+            name: "vision".into(),
+            task: "vision".into(),
+            epoch,
+            rows,
+            ..Default::default()
+        }
     }
 
     fn known(rows: &[(u32, f64, &str)]) -> BTreeMap<AccountId, Known> {
         rows.iter()
             .map(|(member, quality, behaviour)| {
-                let known = Known { node: format!("m{member}"), behaviour: (*behaviour).into(), true_quality: *quality };
+                let known =
+                    Known { node: format!("m{member}"), behaviour: (*behaviour).into(), true_quality: *quality };
                 (AccountId([u8::try_from(*member).unwrap(); 32]), known)
             })
             .collect()
@@ -305,12 +317,31 @@ mod tests {
     fn the_document_has_the_promised_names() {
         let value = serde_json::to_value(summarise(seen(vec![table(1, vec![row(1, 100, 7)])]), &known(&[]))).unwrap();
         for path in [
-            "/height", "/finality_ms/p50", "/finality_ms/p99", "/rss_bytes_max", "/supply/ok", "/supply/genesis",
-            "/supply/minted", "/supply/burned", "/supply/total", "/queries/asked", "/queries/answered", "/queries/failed",
-            "/subnets/0/id", "/subnets/0/name", "/subnets/0/task", "/subnets/0/kind", "/subnets/0/epochs",
-            "/subnets/0/spearman", "/subnets/0/miners/0/member", "/subnets/0/miners/0/node",
-            "/subnets/0/miners/0/behaviour", "/subnets/0/miners/0/true_quality", "/subnets/0/miners/0/score",
-            "/subnets/0/miners/0/incentive", "/subnets/0/miners/0/earned",
+            "/height",
+            "/finality_ms/p50",
+            "/finality_ms/p99",
+            "/rss_bytes_max",
+            "/supply/ok",
+            "/supply/genesis",
+            "/supply/minted",
+            "/supply/burned",
+            "/supply/total",
+            "/queries/asked",
+            "/queries/answered",
+            "/queries/failed",
+            "/subnets/0/id",
+            "/subnets/0/name",
+            "/subnets/0/task",
+            "/subnets/0/kind",
+            "/subnets/0/epochs",
+            "/subnets/0/spearman",
+            "/subnets/0/miners/0/member",
+            "/subnets/0/miners/0/node",
+            "/subnets/0/miners/0/behaviour",
+            "/subnets/0/miners/0/true_quality",
+            "/subnets/0/miners/0/score",
+            "/subnets/0/miners/0/incentive",
+            "/subnets/0/miners/0/earned",
         ] {
             assert!(value.pointer(path).is_some(), "{path}");
         }

@@ -63,7 +63,8 @@ impl Up {
         if let Some(old) = Record::find(dir)? {
             let living = processes::living(&old).len();
             if living > 0 {
-                let message = format!("a devnet runs in {} already: {living} of {} nodes", dir.display(), old.nodes.len());
+                let message =
+                    format!("a devnet runs in {} already: {living} of {} nodes", dir.display(), old.nodes.len());
                 let help = "`starling devnet status` shows it, `starling devnet down` stops it; or name another folder with --dir";
                 return Err(CliError::new(Exit::Failed, message, help).coded("already_running"));
             }
@@ -97,7 +98,8 @@ impl Up {
         }
         for node in &old.nodes {
             if !node.data_dir.join("config.toml").is_file() {
-                let message = format!("the devnet in {} is incomplete: {} has no configuration", old.dir.display(), node.name);
+                let message =
+                    format!("the devnet in {} is incomplete: {} has no configuration", old.dir.display(), node.name);
                 return Err(CliError::new(Exit::Failed, message, anew));
             }
             if let Some(port) = node.ports.iter().find(|port| !layout::port_is_free(**port)) {
@@ -165,7 +167,17 @@ fn report(summary: &Summary, record: &Record, ready_ms: u64) -> Reply {
         ("height", format!("{} after {} s, ready after {}", summary.height, summary.seconds, ago(ready_ms))),
         ("finality", format!("p50 {}, p99 {}", ms(summary.finality_ms.p50), ms(summary.finality_ms.p99))),
         ("queries", format!("{} asked, {} answered, {} failed", queries.asked, queries.answered, queries.failed)),
-        ("supply", format!("{}: {} = {} + {} - {}", if supply.ok { "ok" } else { "WRONG" }, supply.total, supply.genesis, supply.minted, supply.burned)),
+        (
+            "supply",
+            format!(
+                "{}: {} = {} + {} - {}",
+                if supply.ok { "ok" } else { "WRONG" },
+                supply.total,
+                supply.genesis,
+                supply.minted,
+                supply.burned
+            ),
+        ),
         ("memory", format!("{} at most in one node", size(summary.rss_bytes_max))),
     ]);
     for subnet in &summary.subnets {
