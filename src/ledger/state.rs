@@ -253,6 +253,11 @@ pub fn tree_key(row_key: &[u8]) -> Digest {
     hash("starling/1 key", &[row_key])
 }
 
+/// Where a tree keeps the row of a key.
+pub fn tree_key_of<T: Table>(key: &T::Key) -> Digest {
+    tree_key(&T::row_key(key))
+}
+
 impl State {
     /// The state at height 0.
     pub fn genesis(genesis: &Genesis) -> Self {
