@@ -19,7 +19,7 @@ fn account(byte: u8) -> AccountId {
 fn validator(id: u32, stake: u64, weights: &[(u32, u16)], bonds: &[(u32, u32)]) -> ValidatorInput {
     ValidatorInput {
         member: MemberId(id),
-        account: account(id as u8),
+        account: account(u8::try_from(id).unwrap()),
         stake,
         permit: true,
         last_reveal: Some(100),
@@ -30,12 +30,12 @@ fn validator(id: u32, stake: u64, weights: &[(u32, u16)], bonds: &[(u32, u32)]) 
 }
 
 fn miner(id: u32) -> MinerInput {
-    MinerInput { member: MemberId(id), account: account(id as u8) }
+    MinerInput { member: MemberId(id), account: account(u8::try_from(id).unwrap()) }
 }
 
 /// Stakes 3, 2, 1; two miners; v0 has old bonds 4000 and 2000 over 65535.
 fn example() -> EpochInput {
-    let old = |b: u64| ((b << 32) / 65_535) as u32;
+    let old = |b: u64| u32::try_from((b << 32) / 65_535).unwrap();
     EpochInput {
         height: 100,
         rules: rules(),
