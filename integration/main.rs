@@ -1,3 +1,5 @@
 //! What only the whole can show. Each file is one subject; `house` reads the sources, the others run them.
 
+mod checkpoints;
 mod house;
+mod world;

@@ -98,6 +98,8 @@ heard! { "query_dispatcher":
     ServeModel => bool,
     ReadServing => Vec<MinerRow>,
 }
+super::mail::stops! { QueryDispatcher }
+
 
 /// To whom the dispatcher speaks.
 #[derive(Clone, Debug)]

@@ -78,6 +78,8 @@ heard! { "worker_pool":
     LoadModel => Result<Handle, LoadError>,
     ReadPool => PoolStatus,
 }
+super::mail::stops! { WorkerPool }
+
 
 /// Makes an engine, on the worker's own thread when its first order comes.
 pub type EngineMaker = Arc<dyn Fn() -> Box<dyn Engine> + Send + Sync>;
