@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::behaviour::{self, Behaviour, BehaviourEvent};
 use super::desk::Desk;
-use super::discovery::Discovery;
+use super::discovery::{Discovery, chain};
 use super::exchange::Exchange;
 use super::gossip::{Gossip, dropped};
 use super::guard::{Bans, ip_of};
@@ -40,6 +40,8 @@ const TICK: Duration = Duration::from_millis(250);
 const EVENTS_PER_TURN: usize = 64;
 /// After leaving the topics, so that peers hear of it before the connections close (N9).
 const FAREWELL: Duration = Duration::from_millis(150);
+/// After the last connection is closed, so that the word of it leaves too: QUIC says it from a task of its own.
+const LINGER: Duration = Duration::from_millis(100);
 /// The longest an orderly end takes.
 const STOP: Duration = Duration::from_millis(900);
 
@@ -165,6 +167,7 @@ struct Inputs {
 struct Ending {
     close: Instant,
     closed: bool,
+    quiet: Option<Instant>,
     give_up: Instant,
 }
 
@@ -480,8 +483,9 @@ impl Task {
     fn begin_end(&mut self) {
         if self.ending.is_none() {
             self.leave_topics();
+            self.swarm.behaviour_mut().guard.shut();
             let now = Instant::now();
-            self.ending = Some(Ending { close: now + FAREWELL, closed: false, give_up: now + STOP });
+            self.ending = Some(Ending { close: now + FAREWELL, closed: false, quiet: None, give_up: now + STOP });
             self.next_tick = self.next_tick.min(now + FAREWELL);
         }
     }
@@ -495,8 +499,10 @@ impl Task {
                 let _gone = self.swarm.disconnect_peer_id(peer);
             }
         }
-        let quiet = self.swarm.connected_peers().next().is_none();
-        self.over = (ending.closed && quiet) || now >= ending.give_up;
+        if ending.closed && self.swarm.connected_peers().next().is_none() {
+            ending.quiet.get_or_insert(now);
+        }
+        self.over = ending.quiet.is_some_and(|since| now >= since + LINGER) || now >= ending.give_up;
         if self.over {
             self.lag_ms = 0;
             self.deliver(Event::Stopped);
@@ -540,7 +546,7 @@ fn listen(swarm: &mut Swarm<Behaviour>, params: &Params) -> Result<(), NetError>
     }
     for address in addresses {
         let text = address.to_string();
-        swarm.listen_on(address).map_err(|e| NetError::Listen { address: text, reason: e.to_string() })?;
+        swarm.listen_on(address).map_err(|e| NetError::Listen { address: text, reason: chain(&e) })?;
     }
     for address in params.external.iter().map(read) {
         swarm.add_external_address(address?);
