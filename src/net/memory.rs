@@ -214,7 +214,7 @@ async fn drive(shared: Weak<Shared>, wake: Arc<Notify>) {
                 // The sink may give commands, so the world is not locked here.
                 let result = sink.lock().unwrap_or_else(PoisonError::into_inner)(event);
                 if let Err(event) = result {
-                    hub.lock().undelivered(node, incarnation, event);
+                    hub.lock().undelivered(node, incarnation, &event);
                 }
             }
             Step::Idle { next_ms } => {

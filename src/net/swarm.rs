@@ -391,26 +391,26 @@ impl Task {
         }
         let (due_ms, bytes) = (self.now_ms().saturating_add(self.lag_ms), event_bytes(&event));
         if let Err(event) = self.lag_out.push(due_ms, bytes, event) {
-            self.undelivered(event);
+            self.undelivered(&event);
         }
     }
 
     fn deliver(&mut self, event: Event) {
         if let Err(event) = (self.sink)(event) {
-            self.undelivered(event);
+            self.undelivered(&event);
         }
     }
 
     /// The receiver is full: a message is ignored, a request told busy, the rest counted and gone (N2).
-    fn undelivered(&mut self, event: Event) {
+    fn undelivered(&mut self, event: &Event) {
         match event {
             Event::Gossip { ticket, .. } => {
                 dropped("gossip_events");
-                self.verdict(ticket, Validity::Ignore);
+                self.verdict(*ticket, Validity::Ignore);
             }
             Event::Asked { ticket, .. } => {
                 dropped("asked_events");
-                self.refuse(ticket, Refusal::Busy);
+                self.refuse(*ticket, Refusal::Busy);
             }
             _ => dropped("events"),
         }

@@ -320,7 +320,7 @@ impl World {
     }
 
     /// The receiver was full: a message is ignored, a request told busy, the rest counted and gone (N2).
-    pub fn undelivered(&mut self, id: NodeId, incarnation: u64, event: Event) {
+    pub fn undelivered(&mut self, id: NodeId, incarnation: u64, event: &Event) {
         self.counts.dropped += 1;
         if self.nodes.get(&id).is_none_or(|node| node.incarnation != incarnation) {
             return;
@@ -331,7 +331,7 @@ impl World {
                     node.held.remove(&ticket.message);
                 }
             }
-            Event::Asked { ticket, .. } => self.refuse(id, ticket, Refusal::Busy),
+            Event::Asked { ticket, .. } => self.refuse(id, *ticket, Refusal::Busy),
             _ => {}
         }
     }
@@ -434,12 +434,10 @@ impl World {
         self.counts.lost += 1;
         let Letter { from, to, link, .. } = letter;
         match &mut letter.packet {
-            Packet::Gossip { tries, .. } => {
-                if *tries < 3 {
-                    *tries += 1;
-                    let wait = 700 + self.chance.below(700);
-                    self.push(wait, Due::Resend(letter));
-                }
+            Packet::Gossip { tries, .. } if *tries < 3 => {
+                *tries += 1;
+                let wait = 700 + self.chance.below(700);
+                self.push(wait, Due::Resend(letter));
             }
             Packet::Accept | Packet::Close => {
                 self.push(LINK_TIMEOUT_MS, Due::Probe { node: to, peer: from, link });
