@@ -15,7 +15,7 @@ use libp2p::{Multiaddr, PeerId, mdns};
 
 use super::guard::{ip_of, is_private, is_relayed, range_of};
 use super::redial::{Reason, Redial};
-use super::swarm::Task;
+use super::task::Task;
 use super::{Event, NetError, Params, identity};
 use crate::protocol::chance::Chance;
 use crate::protocol::ids::NodeId;

@@ -24,9 +24,10 @@ use world::{Step, World};
 mod exchange;
 mod gossip;
 mod links;
+mod parts;
 mod world;
 
-pub use world::Counts;
+pub use parts::Counts;
 
 /// What happens to a message under way. Chances are per mille.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::exchange::{Request, malformed, offence_of, read_block, read_request, write_block, write_request};
 use super::gossip::dropped;
-use super::swarm::Task;
+use super::task::Task;
 use super::{AskError, Offence, Protocol, Refusal, ReplyTicket};
 
 /// Frames of one reply that wait for their stream.

@@ -13,11 +13,13 @@ use super::{
 };
 use crate::protocol::ids::{ChainId, NodeId};
 
+mod rogue;
+
 type Log = Arc<(Mutex<Vec<Event>>, Condvar)>;
 
 /// A node that admits everybody, accepts everything, dials whom it discovers and answers what it is asked.
 struct Node {
-    net: Option<Arc<Net>>,
+    net: Arc<Net>,
     log: Log,
     dials: bool,
 }
@@ -72,11 +74,11 @@ impl Node {
         });
         let net = Arc::new(Net::start(params, sink)?);
         way.set(Arc::downgrade(&net)).unwrap();
-        Ok(Self { net: Some(net), log, dials })
+        Ok(Self { net, log, dials })
     }
 
     fn net(&self) -> &Net {
-        self.net.as_ref().unwrap()
+        &self.net
     }
 
     fn id(&self) -> NodeId {
@@ -137,17 +139,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Weak handles in the sink are upgraded only for a moment.
-        let mut net = self.net.take();
-        while let Some(shared) = net {
-            net = match Arc::try_unwrap(shared) {
-                Ok(net) => {
-                    net.stop();
-                    None
-                }
-                Err(shared) => Some(shared),
-            };
-        }
+        self.net.stop();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests and answers of the hub, by the same books as on real sockets.
 
-use super::world::{Due, Letter, Packet, World};
+use super::parts::{Due, Letter, Packet};
+use super::world::World;
 use crate::net::desk::Decision;
 use crate::net::{Ask, AskError, Event, Offence, Protocol, Refusal, ReplyTicket};
 use crate::protocol::ids::NodeId;
