@@ -344,7 +344,9 @@ impl QueryDispatcher {
                     caller.outbox.push_front(frame);
                     if caller.waiting.is_none() {
                         let room = wrap_future::<_, Self>(caller.frames.clone().reserve_owned());
-                        caller.waiting = Some(context.spawn(room.map(move |_, actor, context| {
+                        caller.waiting = Some(context.spawn(room.map(move |room, actor, context| {
+                            // The place is only looked for; the frames take it themselves.
+                            drop(room);
                             if let Some(caller) = actor.callers.get_mut(&query) {
                                 caller.waiting = None;
                             }
