@@ -16,10 +16,22 @@ use crate::protocol::chance::Chance;
 use crate::protocol::ids::{ChainId, NodeId};
 
 mod backoff;
+mod behaviour;
+mod desk;
+mod discovery;
+mod exchange;
+mod gossip;
+mod guard;
 mod identity;
 mod lag;
+pub mod memory;
+mod peers;
 pub mod quota;
+mod redial;
+mod streams;
+pub mod swarm;
 pub mod tables;
+mod votes;
 
 pub use tables::{Limits, Protocol, Topic};
 
@@ -196,7 +208,8 @@ pub enum Event {
     Gossip { topic: Topic, from: NodeId, data: Vec<u8>, ticket: GossipTicket },
     /// A vote on the direct stream of a voter.
     VoteArrived { from: NodeId, data: Vec<u8> },
-    /// Somebody wants something. `items` is their claim; a false one is their fault.
+    /// Somebody wants something. `items` is their claim; a false one is their fault. A `Goodbye` is answered already.
+    /// Nodes that are not admitted may ask too: what they get is the receiver's choice.
     Asked { from: NodeId, protocol: Protocol, items: u16, data: Vec<u8>, ticket: ReplyTicket },
     /// A frame of the answer.
     Answered { id: u64, frame: Vec<u8>, last: bool },
@@ -301,8 +314,6 @@ pub enum Offence {
     Malformed,
     /// More than its quota.
     Quota { protocol: Protocol },
-    /// A vote stream though it is no voter, or votes faster than allowed.
-    VoteStream,
     /// gossipsub cannot deliver to it as fast as it should take.
     SlowPeer,
     /// It did not answer in time.
@@ -319,3 +330,6 @@ pub enum NetError {
     #[error("the network cannot be built: {0}")]
     Build(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,8 +108,6 @@ pub struct About {
     pub height: Height,
     pub claims: Vec<Claim>,
     pub addresses: Vec<String>,
-    /// Queries it would take right now.
-    pub free_permits: u16,
 }
 
 /// The first words on a connection (N11).
@@ -221,7 +219,7 @@ mod tests {
 
     fn about(chain: &ChainId, account: &SecretKey, node: &SecretKey) -> About {
         let claims = vec![Claim::sign(ClaimKind::Account, chain, account, &NodeId(node.public().0))];
-        About { roles: Roles::MINER, height: 7, claims, addresses: vec!["/ip4/10.0.0.1/tcp/1".into()], free_permits: 4 }
+        About { roles: Roles::MINER, height: 7, claims, addresses: vec!["/ip4/10.0.0.1/tcp/1".into()] }
     }
 
     #[test]
