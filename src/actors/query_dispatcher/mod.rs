@@ -222,11 +222,9 @@ impl QueryDispatcher {
 
     fn gauge(&self) {
         let count = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-        for (part, n) in [
-            ("queries", self.inflight.len()),
-            ("challenges", self.challenges.len()),
-            ("serving", self.serving.len()),
-        ] {
+        for (part, n) in
+            [("queries", self.inflight.len()), ("challenges", self.challenges.len()), ("serving", self.serving.len())]
+        {
             metrics::gauge!("starling_query_in_flight", "part" => part).set(count(n));
         }
     }

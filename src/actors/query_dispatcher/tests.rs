@@ -56,7 +56,8 @@ impl Handler<PickMiners> for Wire {
             let named = wish.members.as_ref().is_none_or(|members| members.contains(&MemberId((*byte).into())));
             named && !wish.exclude.contains(&node(*byte))
         };
-        let pick = |byte: &u8| Pick { member: MemberId((*byte).into()), account: AccountId([*byte; 32]), node: node(*byte) };
+        let pick =
+            |byte: &u8| Pick { member: MemberId((*byte).into()), account: AccountId([*byte; 32]), node: node(*byte) };
         self.miners.keys().filter(|byte| wanted(byte)).map(pick).take(wish.count).collect()
     }
 }
@@ -103,7 +104,9 @@ impl Handler<router::ReplyFrame> for Wire {
     type Result = ();
     fn handle(&mut self, reply: router::ReplyFrame, _: &mut Self::Context) {
         let Some((_, byte, frames)) = self.tickets.get(&reply.ticket) else { return };
-        if let (true, AnswerFrame::Done { answer: Answer::Text { bytes }, .. }) = (self.cuts == Some(*byte), &reply.frame) {
+        if let (true, AnswerFrame::Done { answer: Answer::Text { bytes }, .. }) =
+            (self.cuts == Some(*byte), &reply.frame)
+        {
             // The worker may have been quicker than the first piece: what was half said is said here.
             let half = AnswerFrame::Piece(bytes[..bytes.len() / 2].to_vec());
             frames.try_send(Ok(half)).unwrap();
@@ -299,7 +302,8 @@ fn a_caller_that_leaves_withdraws_at_the_miner() {
         drop(heard);
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(town.ended(), [(1, AttemptOutcome::Cancelled)]);
-        assert_eq!((town.log.borrow().withdrawn.clone(), town.row(0).await.in_flight), (vec![1], 0));
+        assert_eq!(town.log.borrow().withdrawn, [1]);
+        assert_eq!(town.row(0).await.in_flight, 0);
     });
 }
 

@@ -121,11 +121,8 @@ fn the_next_miner_is_tried_until_the_cap() {
     play.picked(10, &[2, 3]).heard(20, classes(1));
     play.picked(20, &[3, 4]).heard(30, Err(net::AskError::Closed));
     assert_eq!(play.closed, [Outcome::Failed]);
-    let ended = [
-        (1, AttemptOutcome::Refused, false),
-        (2, AttemptOutcome::Malformed, true),
-        (3, AttemptOutcome::Broken, false),
-    ];
+    let ended =
+        [(1, AttemptOutcome::Refused, false), (2, AttemptOutcome::Malformed, true), (3, AttemptOutcome::Broken, false)];
     assert_eq!(play.ended, ended);
     let (fault, message) = play.fault();
     assert_eq!(fault, QueryFault::NoCapacity);
@@ -201,7 +198,9 @@ fn a_stream_that_said_all_needs_no_other_miner() {
     let mut play = Play::of(complete(true));
     play.picked(0, &[1, 2]).heard(10, piece(b"0123456789")).step(20, Input::Closed { attempt: 0 });
     assert_eq!(play.closed, [Outcome::Done]);
-    assert!(matches!(play.frames.last(), Some(Frame::Done { answer: Answer::Text { bytes }, .. }) if bytes.len() == 10));
+    assert!(
+        matches!(play.frames.last(), Some(Frame::Done { answer: Answer::Text { bytes }, .. }) if bytes.len() == 10)
+    );
 }
 
 #[test]
