@@ -154,7 +154,8 @@ impl Station {
         let count = if result.is_ok() { &mut self.done } else { &mut self.undone };
         *count += 1;
         metrics::counter!("starling_pool_jobs_total", "device" => device, "outcome" => outcome).increment(1);
-        metrics::histogram!("starling_pool_job_seconds", "device" => device).record(asker.since.elapsed().as_secs_f64());
+        metrics::histogram!("starling_pool_job_seconds", "device" => device)
+            .record(asker.since.elapsed().as_secs_f64());
         // An asker that has gone needs no reply.
         let _ = asker.reply.send(result);
     }
@@ -249,7 +250,13 @@ impl WorkerPool {
         station.gauge();
     }
 
-    fn returned(&mut self, lane: Lane, class: Class, askers: Vec<Asker>, back: Result<(Worker, Vec<Reply>), JoinError>) {
+    fn returned(
+        &mut self,
+        lane: Lane,
+        class: Class,
+        askers: Vec<Asker>,
+        back: Result<(Worker, Vec<Reply>), JoinError>,
+    ) {
         let Some(station) = self.stations.get_mut(&lane) else { return };
         station.queue.finish(class);
         let (worker, results) = back.unwrap_or_else(|error| {
