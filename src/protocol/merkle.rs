@@ -1,51 +1,47 @@
-//! The Merkle root of a list, by one rule for bodies and receipts (L20).
+//! The binary BLAKE3 Merkle tree of lists in a header: transactions, receipts (L20).
 //!
-//! A leaf is hashed behind the byte 0, an inner node behind the byte 1, so that no leaf can pose as a node. An odd last
-//! node is promoted, never duplicated: two lists of different length never share a root. The empty list is all zeros.
+//! Leaves and inner nodes carry different prefixes, so neither passes for the other; an odd node is promoted, never
+//! duplicated, so no two lists share a root. The root of the empty list is zero, which no leaf or node hashes to.
 
 use super::ids::Digest;
 
-fn leaf(bytes: &[u8]) -> [u8; 32] {
-    *blake3::Hasher::new().update(&[0]).update(bytes).finalize().as_bytes()
+fn digest(prefix: u8, parts: &[&[u8]]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[prefix]);
+    for part in parts {
+        hasher.update(part);
+    }
+    *hasher.finalize().as_bytes()
 }
 
-fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
-    *blake3::Hasher::new().update(&[1]).update(left).update(right).finalize().as_bytes()
-}
-
-/// The root over the leaves in their order.
-pub fn merkle_root<'a>(leaves: impl Iterator<Item = &'a [u8]>) -> Digest {
-    let mut level: Vec<[u8; 32]> = leaves.map(leaf).collect();
+/// The root over the leaves in order.
+pub fn merkle_root<'a>(leaves: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+    let mut level: Vec<[u8; 32]> = leaves.into_iter().map(|leaf| digest(0, &[leaf])).collect();
     while level.len() > 1 {
         level = level
             .chunks(2)
-            .filter_map(|pair| match pair {
-                [left, right] => Some(node(left, right)),
-                [odd] => Some(*odd),
-                _ => None,
+            .map(|pair| match pair {
+                [left, right] => digest(1, &[left, right]),
+                [odd] => *odd,
+                _ => [0; 32],
             })
             .collect();
     }
-    level.first().copied().map_or(Digest::ZERO, Digest)
+    Digest(level.first().copied().unwrap_or([0; 32]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn root(leaves: &[&[u8]]) -> Digest {
-        merkle_root(leaves.iter().copied())
-    }
-
     #[test]
-    fn the_shape_is_promotion_and_leaves_are_no_nodes() {
-        let (a, b, c) = (leaf(b"a"), leaf(b"b"), leaf(b"c"));
-        assert_eq!(root(&[]), Digest::ZERO);
-        assert_eq!(root(&[b"a"]), Digest(a));
-        assert_eq!(root(&[b"a", b"b", b"c"]), Digest(node(&node(&a, &b), &c)));
-        assert_ne!(root(&[b"a", b"b", b"c"]), root(&[b"a", b"b", b"c", b"c"]));
-        assert_ne!(root(&[b"a", b"b"]), root(&[b"b", b"a"]));
-        let forged = [&a[..], &b[..]].concat();
-        assert_ne!(root(&[b"a", b"b"]), root(&[&forged]));
+    fn roots_follow_the_stated_construction() {
+        let leaf = |x: &[u8]| *blake3::hash(&[&[0], x].concat()).as_bytes();
+        let node = |l: [u8; 32], r: [u8; 32]| *blake3::hash(&[&[1][..], &l, &r].concat()).as_bytes();
+        assert_eq!(merkle_root([]), Digest::ZERO);
+        assert_eq!(merkle_root([&b"a"[..]]), Digest(leaf(b"a")));
+        let three = node(node(leaf(b"a"), leaf(b"b")), leaf(b"c"));
+        assert_eq!(merkle_root([&b"a"[..], b"b", b"c"]), Digest(three));
+        assert_ne!(merkle_root([&b"a"[..], b"b", b"c"]), merkle_root([&b"a"[..], b"b", b"c", b"c"]));
     }
 }

@@ -5,12 +5,20 @@
 //! frames messages and never makes a byte that is signed or hashed.
 
 pub mod chance;
+pub mod checkpoint;
 pub mod codec;
+pub mod committee;
+pub mod envelope;
 pub mod genesis;
+pub mod hello;
 pub mod ids;
 pub mod keys;
 pub mod layout;
 pub mod merkle;
 pub mod parameters;
+pub mod query;
+pub mod report;
+pub mod sync;
 pub mod transaction;
 pub mod units;
+pub mod wire;
