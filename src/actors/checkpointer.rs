@@ -16,8 +16,8 @@ use super::mail::{Heard, ask, heard, tell};
 use super::peer_manager::{HeightReached, PeerMisbehaved};
 use super::router::{FetchSync, Outbound, Publish, ReplySync, SendVote};
 use crate::consensus::{
-    Effect, Fault, Halt, Input, Machine, Note, Now, Publication, Record, Source, TimerId, TimerKind, Validity, Verdict,
-    sync::Served,
+    Effect, Fault, Halt, Input, Machine, Note, Now, Publication, Record, Served, Source, TimerId, TimerKind, Validity,
+    Verdict,
 };
 use crate::net;
 use crate::protocol::checkpoint::{Certificate, Checkpoint, Evidence, Proposal, Vote};

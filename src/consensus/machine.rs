@@ -363,6 +363,11 @@ impl Machine {
         self.schedule.leader(self.view)
     }
 
+    /// Views, candidates and pieces of evidence held: what the bounds are about (C49).
+    pub fn size(&self) -> usize {
+        self.views.len() + self.tree.entries().count() + self.evidence.len()
+    }
+
     /// Whether the machine has stopped for good (C48).
     pub fn is_halted(&self) -> bool {
         self.halted

@@ -59,7 +59,7 @@ pub fn open(folder: &Path, instance_file: &Path, fresh: Instance) -> Result<Open
     let disk = lock(folder)?;
     let opened = match known {
         None => begin(disk, instance_file, fresh),
-        Some(instance) => Journal::open(disk, instance).map(|opened| (opened.journal, opened.payloads)),
+        Some(instance) => Journal::open(disk, instance),
     };
     match opened {
         Ok((journal, payloads)) => {

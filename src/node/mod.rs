@@ -56,7 +56,7 @@ pub struct Keys {
 }
 
 /// How a validator scores.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Scoring {
     pub subnets: BTreeSet<SubnetId>,
     pub rounds: u64,
@@ -254,7 +254,10 @@ impl Node {
 
         start(
             QueryDispatcher::new(
-                query_dispatcher::Params::new(parts.queries_max, parts.chance.clone().fork("query dispatcher")),
+                query_dispatcher::Params {
+                    queries_max: parts.queries_max,
+                    ..query_dispatcher::Params::new(parts.chance.clone().fork("query dispatcher"))
+                },
                 query_dispatcher::Links {
                     pick_miners: to(&peer_manager),
                     query_ended: to(&peer_manager),

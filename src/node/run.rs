@@ -3,17 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::System;
+use actix_web::dev::ServerHandle;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::mpsc;
 
 use super::miners::{self, Miner};
 use super::{Keys, Node, Parts, Scoring, committee_of, journal, link_seed};
-use crate::actors::clock::Clock;
+use crate::actors::clock::{Clock, wall_now_ms};
 use crate::actors::ledger::archive::{Archive, ArchiveError};
 use crate::actors::mail::to;
 use crate::actors::peer_manager::Remembered;
@@ -31,7 +31,7 @@ use crate::protocol::chance::Chance;
 use crate::protocol::codec;
 use crate::protocol::genesis::Genesis;
 use crate::protocol::hello::Roles;
-use crate::protocol::ids::{NodeId, SubnetId, hash};
+use crate::protocol::ids::SubnetId;
 use crate::protocol::parameters::NetworkKind;
 use crate::store::keystore::{KeyError, Keystore};
 use crate::store::kv::{DiskKv, Kv, StoreError, Table, Write};
@@ -95,13 +95,8 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
 
     let backend: Arc<dyn api::Backend> = Arc::new(node.asks());
     let transport = Arc::clone(&node.transport);
-    let text = move || {
-        let mut page = metrics.render();
-        page.push_str(&transport.metrics_text());
-        page
-    };
-    let servers = api::Servers::start(&config, backend, Arc::new(text))
-        .map_err(|error| StartError::new(1, error.to_string(), "choose another port with http.bind or gateway.bind"))?;
+    let page = api::MetricsPage::new(move || metrics.render() + &transport.metrics_text());
+    let servers = serve(&config, &backend, page)?;
     for miner in miners {
         let links =
             miners::Links { run_job: to(&node.worker_pool), load_model: to(&node.worker_pool), serve: to(&node.query_dispatcher) };
@@ -119,13 +114,49 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
         signal = told_to_stop() => { tracing::info!(signal, "stopping"); Ok(()) }
     };
     let stopping = async {
-        servers.stop().await;
+        for server in &servers {
+            server.stop(true).await;
+        }
         node.stop(GRACE).await;
     };
     if tokio::time::timeout(GRACE * 2, stopping).await.is_err() {
         tracing::warn!("not everything stopped in time");
     }
     end.map_err(|why| StartError::new(1, why, "what was final is safe; start the node again once the cause is gone"))
+}
+
+/// Starts the HTTP servers that the configuration wants.
+fn serve(
+    config: &Config,
+    backend: &Arc<dyn api::Backend>,
+    page: api::MetricsPage,
+) -> Result<Vec<ServerHandle>, StartError> {
+    let bind_error = |error: std::io::Error| {
+        let help = "another program holds that address; choose another with http.bind or gateway.bind";
+        StartError::new(1, format!("cannot listen on {error}"), help)
+    };
+    let mut bound = vec![api::bind_node(config.http.bind, Arc::clone(backend), page).map_err(bind_error)?];
+    if config.has(Role::Gateway) {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| StartError::new(1, format!("no entropy: {error}"), ""))?;
+        let params = api::GatewayParams {
+            api_keys: config.gateway.api_keys.clone(),
+            body_bytes_max: config.gateway.body_bytes_max,
+            queries_max: config.gateway.queries_max,
+            queries_per_minute: config.gateway.queries_per_minute,
+            deadline_ms: config.gateway.deadline_ms,
+            clock: wall_now_ms,
+            seed,
+        };
+        bound.push(api::bind_gateway(config.gateway.bind, Arc::clone(backend), params).map_err(bind_error)?);
+    }
+    let mut handles = Vec::new();
+    for api::Bound { server, address } in bound {
+        tracing::info!(%address, "serving HTTP");
+        handles.push(server.handle());
+        actix::spawn(server);
+    }
+    Ok(handles)
 }
 
 /// Resolves with the name of an actor that is no more.
@@ -197,7 +228,7 @@ fn gather(
         scoring,
         pool: pool(config),
         queries_max: config.gateway.queries_max,
-        transport: Box::new(move |sink| Ok(Arc::new(net::swarm::start(params, sink)?))),
+        transport: Box::new(move |sink| Ok(Arc::new(net::swarm::Net::start(params, sink)?))),
         threads: true,
         fatal,
         genesis,

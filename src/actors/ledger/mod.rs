@@ -19,7 +19,7 @@ use super::clock::Clock;
 use super::mail::{heard, tell};
 use super::peer_manager::{Registry, RegistryChanged, Seat};
 use super::scorer::HeightFinalised;
-use crate::consensus::{Draft, Roots, Verdict, sync};
+use crate::consensus::{Draft, Roots, Verdict, assemble};
 use crate::ledger::apply::{self, Context as At, Executed};
 use crate::ledger::mempool::Mempool;
 use crate::ledger::receipt::Refusal;
@@ -398,7 +398,7 @@ impl Handler<Finalise> for Ledger {
 impl Handler<ReadCheckpoints> for Ledger {
     type Result = MessageResult<ReadCheckpoints>;
     fn handle(&mut self, read: ReadCheckpoints, _: &mut Self::Context) -> Self::Result {
-        MessageResult(sync::assemble(self.params.archive.checkpoints_from(read.from), read.count))
+        MessageResult(assemble(self.params.archive.checkpoints_from(read.from), read.count))
     }
 }
 
