@@ -124,7 +124,7 @@ impl Up {
         }
         let eyes = Eyes::new(record)?;
         let mut progress = Progress::new(printer);
-        let mut scene = Scene { record, eyes: &eyes, children, interrupt, progress: &mut progress };
+        let mut scene = Scene { record, eyes: &eyes, children, interrupt, progress: &mut progress, stays: !self.detach };
         scene.until_ready()?;
         let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if let Some(heights) = self.heights {
