@@ -49,12 +49,7 @@ impl Up {
         if stopped.asked > 0 {
             context.printer.note(&stopped.words());
         }
-        match outcome {
-            // Ctrl-C in the live view is how one leaves it.
-            Err(error) if error.exit == Exit::Interrupted && self.heights.is_none() => Ok(None),
-            Ok(None) if self.heights.is_some() => Ok(None),
-            other => other,
-        }
+        outcome
     }
 
     /// The devnet of the folder, new or as it was stopped.
