@@ -1,3 +1,4 @@
 //! What only the whole can show. Each file is one subject; `house` reads the sources, the others run them.
 
+mod cli;
 mod house;
