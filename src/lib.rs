@@ -13,5 +13,6 @@ pub mod ml;
 pub mod net;
 pub mod node;
 pub mod protocol;
+pub mod sim;
 pub mod store;
 pub mod telemetry;

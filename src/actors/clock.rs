@@ -42,10 +42,16 @@ impl Clock {
     pub fn wall_ms(&self) -> u64 {
         match self.wall {
             Wall::From { ms } => ms + self.mono_ms(),
-            #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
-            Wall::System => std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis),
+            Wall::System => wall_now_ms(),
         }
     }
+}
+
+/// Milliseconds since 1970 by the machine's clock.
+pub fn wall_now_ms() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 fn millis(duration: Duration) -> u64 {

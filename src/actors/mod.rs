@@ -25,6 +25,9 @@
 //! | checkpointer | router | T `Publish`, T `SendVote`, A `AskPeer`, T `ReplyTo` |
 //! | checkpointer | peer_manager | T `HeightReached`, T `PeerFaulted` |
 
+pub mod checkpointer;
+pub mod clock;
+pub mod ledger;
 pub mod mail;
 pub mod peer_manager;
 pub mod query_dispatcher;

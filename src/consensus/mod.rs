@@ -1,6 +1,24 @@
 //! Finality: the checkpoint protocol as a machine that does nothing by itself.
 
 pub mod effect;
+mod finality;
+mod hear;
+pub mod leader;
+mod machine;
+mod pacing;
+mod planner;
+mod propose;
+mod recovery;
+pub(crate) mod rules;
+mod sync;
+mod tree;
+mod view;
+mod votes;
+mod voting;
+
+pub use leader::{Schedule, next_seed};
+pub use machine::Machine;
+pub use sync::{Served, assemble};
 
 pub use effect::{
     Draft, Drop, Effect, Fault, Halt, Input, Note, Now, Publication, Record, Roots, Source, TimerId, TimerKind,

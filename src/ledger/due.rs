@@ -15,7 +15,7 @@ pub fn push(draft: &mut Draft, at: Height, due: Due) {
     let chain = draft.chain_mut();
     let seq = chain.due_seq;
     chain.due_seq = seq.saturating_add(1);
-    draft.put((at, seq), due);
+    draft.put(&(at, seq), due);
 }
 
 /// Pays what is due.

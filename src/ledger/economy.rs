@@ -55,15 +55,12 @@ mod tests {
         ) {
             let parts = largest_remainder(pot, &weights);
             let total: u128 = weights.iter().map(|w| u128::from(*w)).sum();
-            if total == 0 {
-                prop_assert!(parts.iter().all(|part| *part == 0));
-            } else {
-                prop_assert_eq!(parts.iter().map(|p| u128::from(*p)).sum::<u128>(), u128::from(pot));
-                for (part, weight) in parts.iter().zip(&weights) {
-                    let exact = u128::from(pot) * u128::from(*weight) / total;
-                    prop_assert!(u128::from(*part) == exact || u128::from(*part) == exact + 1);
-                    prop_assert!(*weight > 0 || *part == 0);
-                }
+            let given = parts.iter().map(|p| u128::from(*p)).sum::<u128>();
+            prop_assert_eq!(given, if total == 0 { 0 } else { pot.into() });
+            for (part, weight) in parts.iter().zip(&weights) {
+                let exact = (u128::from(pot) * u128::from(*weight)).checked_div(total).unwrap_or(0);
+                prop_assert!(u128::from(*part) == exact || u128::from(*part) == exact + 1);
+                prop_assert!(*weight > 0 || *part == 0);
             }
         }
     }

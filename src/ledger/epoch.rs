@@ -59,7 +59,7 @@ fn open(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> 
     subnet.next_open = next_open(id, subnet.rules.tempo, height);
     subnet.settle_at = Some(height.saturating_add(window));
     let (epoch, commit_end) = (subnet.epoch, subnet.next_open);
-    draft.put(id, subnet);
+    draft.put(&id, subnet);
     events.push(Event::EpochOpened(EpochOpened {
         subnet: id,
         epoch,
@@ -104,7 +104,7 @@ fn settle(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -
     subnet.minted = subnet.minted.saturating_add(paid_miners).saturating_add(paid_validators);
     subnet.settle_at = None;
     subnet.last_settled = Some(height);
-    draft.put(id, subnet);
+    draft.put(&id, subnet);
     let members = draft.metagraph(id).unwrap_or_default();
     EpochClosed { subnet: id, epoch, height, paid_miners, paid_validators, missed, members }
 }
@@ -178,7 +178,7 @@ fn store(draft: &mut Draft, id: SubnetId, outcome: &EpochOutcome, missed: &[Memb
         if validator.bonds.is_empty() {
             draft.remove::<Bonds>(&(id, validator.member));
         } else {
-            draft.put((id, validator.member), Bonds { entries: validator.bonds.clone() });
+            draft.put(&(id, validator.member), Bonds { entries: validator.bonds.clone() });
         }
     }
 }

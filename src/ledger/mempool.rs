@@ -62,6 +62,9 @@ pub struct Dropped {
     pub gap: u64,
 }
 
+/// Chooses the counter of a reason.
+type Counter = fn(&mut Dropped) -> &mut u64;
+
 #[derive(Clone, Debug)]
 struct Entry {
     signed: SignedTransaction,
@@ -312,7 +315,7 @@ impl Mempool {
             self.remove(id);
         }
         let height = state.height().saturating_add(1);
-        let mut gone: Vec<(Digest, fn(&mut Dropped) -> &mut u64)> = Vec::new();
+        let mut gone: Vec<(Digest, Counter)> = Vec::new();
         for (account, waiting) in &self.accounts {
             let found = state.account(account);
             let mut next = found.map_or(0, |found| found.nonce);

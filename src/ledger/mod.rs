@@ -20,3 +20,6 @@ pub mod rows;
 pub mod state;
 pub mod tree;
 pub mod view;
+
+#[cfg(test)]
+mod tests;

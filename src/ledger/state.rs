@@ -180,7 +180,7 @@ macro_rules! tables {
                 match table {
                     $($id => {
                         let key = <$key as Key>::read(&mut from)?;
-                        self.put(key, Some(<$row as Row>::decode(bytes)?));
+                        self.put(&key, Some(<$row as Row>::decode(bytes)?));
                     })*
                     CHAIN_TABLE => self.chain = Chain::decode(bytes)?,
                     SUPPLY_TABLE => self.supply = Supply::decode(bytes)?,
@@ -253,6 +253,11 @@ pub fn tree_key(row_key: &[u8]) -> Digest {
     hash("starling/1 key", &[row_key])
 }
 
+/// Where a tree keeps the row of a key.
+pub fn tree_key_of<T: Table>(key: &T::Key) -> Digest {
+    tree_key(&T::row_key(key))
+}
+
 impl State {
     /// The state at height 0.
     pub fn genesis(genesis: &Genesis) -> Self {
@@ -264,17 +269,17 @@ impl State {
             parameters: genesis.parameters.clone(),
         });
         for row in &genesis.accounts {
-            state.put(row.account, Some(Account { balance: row.balance, ..Account::default() }));
+            state.put(&row.account, Some(Account { balance: row.balance, ..Account::default() }));
         }
         for row in &genesis.committee {
             let mut account = state.accounts.get(&row.account).cloned().unwrap_or_default();
             account.attached = account.attached.saturating_add(1);
-            state.put(row.account, Some(account));
-            state.put(row.account, Some(Stake { amount: row.stake }));
+            state.put(&row.account, Some(account));
+            state.put(&row.account, Some(Stake { amount: row.stake }));
         }
         for row in &genesis.subnets {
             state.put(
-                row.id,
+                &row.id,
                 Some(Subnet {
                     name: row.name.clone(),
                     task: row.task.clone(),
@@ -337,16 +342,16 @@ impl State {
         self.tree = Tree::default().update(&changes);
     }
 
-    fn put<T: Table>(&mut self, key: T::Key, row: Option<T>) {
+    fn put<T: Table>(&mut self, key: &T::Key, row: Option<T>) {
         let added = row.as_ref().map_or(0, Row::held);
         let after = row.clone();
         let before = match row {
             Some(row) => T::map_mut(self).insert(key.clone(), row),
-            None => T::map_mut(self).remove(&key),
+            None => T::map_mut(self).remove(key),
         };
         // Subtracting first could go below zero for an instant; the sum of both never does.
         self.held = (self.held + added).saturating_sub(before.as_ref().map_or(0, Row::held));
-        T::changed(self, &key, before.as_ref(), after.as_ref());
+        T::changed(self, key, before.as_ref(), after.as_ref());
     }
 
     fn balance(&self, held: u128) -> Result<(), Imbalance> {
@@ -490,21 +495,21 @@ impl Draft {
         self.state = mark;
     }
 
-    pub fn put<T: Table>(&mut self, key: T::Key, row: T) {
-        self.touched.insert(T::row_key(&key));
+    pub fn put<T: Table>(&mut self, key: &T::Key, row: T) {
+        self.touched.insert(T::row_key(key));
         self.state.put(key, Some(row));
     }
 
     pub fn remove<T: Table>(&mut self, key: &T::Key) {
         self.touched.insert(T::row_key(key));
-        self.state.put::<T>(key.clone(), None);
+        self.state.put::<T>(key, None);
     }
 
     /// Changes a row that is there; says whether it was.
     pub fn change<T: Table>(&mut self, key: &T::Key, change: impl FnOnce(&mut T)) -> bool {
         let Some(mut row) = self.state.get::<T>(key).cloned() else { return false };
         change(&mut row);
-        self.put(key.clone(), row);
+        self.put(key, row);
         true
     }
 

@@ -96,12 +96,7 @@ impl Part {
 }
 
 fn part(index: usize, query: &Query) -> Part {
-    let bytes: usize = match query {
-        Query::Classify { images } => images.iter().map(Vec::len).sum(),
-        Query::NextByte { contexts } => contexts.iter().map(Vec::len).sum(),
-        Query::Complete { prompt, .. } => prompt.len(),
-    };
-    Part { index, items: query.items(), input_bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
+    Part { index, items: query.items(), input_bytes: u32::try_from(query.input_bytes()).unwrap_or(u32::MAX) }
 }
 
 /// Puts queries of one model together, first come first, as many rows a run as one query may have.

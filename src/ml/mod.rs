@@ -2,9 +2,11 @@
 //!
 //! Reading order: `task` says what is asked and what a good answer is, `model` what a miner runs and its bytes,
 //! `engine` who computes it, `train` how it comes to be, `batch` how queries share one run, `score` what a validator
-//! remembers, and `quantise` the one gate from floats to the integers everything else is made of.
+//! remembers, `quantise` the one gate from floats to the integers everything else is made of, and
+//! `bench` what all of it costs.
 
 pub mod batch;
+pub mod bench;
 pub mod data;
 pub mod engine;
 pub mod model;

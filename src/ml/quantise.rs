@@ -48,8 +48,8 @@ pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
     if pairs.len() < 2 {
         return None;
     }
-    let left = ranks(pairs.iter().map(|p| p.0).collect());
-    let right = ranks(pairs.iter().map(|p| p.1).collect());
+    let left = ranks(&pairs.iter().map(|p| p.0).collect::<Vec<_>>());
+    let right = ranks(&pairs.iter().map(|p| p.1).collect::<Vec<_>>());
     let mean = (pairs.len() as f64 + 1.0) / 2.0;
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
     let spread = (product(&left, &left) * product(&right, &right)).sqrt();
@@ -57,7 +57,7 @@ pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
 }
 
 /// Ranks from 1, equal values sharing the mean of theirs.
-fn ranks(values: Vec<f64>) -> Vec<f64> {
+fn ranks(values: &[f64]) -> Vec<f64> {
     let rank = |value: &f64| {
         let below = values.iter().filter(|v| v.total_cmp(value).is_lt()).count();
         let equal = values.iter().filter(|v| v.total_cmp(value).is_eq()).count();

@@ -16,13 +16,22 @@ use crate::protocol::chance::Chance;
 use crate::protocol::ids::{ChainId, NodeId};
 
 mod backoff;
+mod behaviour;
 mod desk;
+mod discovery;
+mod exchange;
+mod gossip;
+mod guard;
 mod identity;
 mod lag;
 pub mod memory;
+mod peers;
 pub mod quota;
 mod redial;
+mod streams;
+pub mod swarm;
 pub mod tables;
+mod votes;
 
 pub use tables::{Limits, Protocol, Topic};
 
@@ -305,8 +314,6 @@ pub enum Offence {
     Malformed,
     /// More than its quota.
     Quota { protocol: Protocol },
-    /// A vote stream though it is no voter, or votes faster than allowed.
-    VoteStream,
     /// gossipsub cannot deliver to it as fast as it should take.
     SlowPeer,
     /// It did not answer in time.
@@ -323,3 +330,6 @@ pub enum NetError {
     #[error("the network cannot be built: {0}")]
     Build(String),
 }
+
+#[cfg(test)]
+mod tests;

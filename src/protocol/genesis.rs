@@ -473,3 +473,114 @@ fn distance(a: &str, b: &str) -> usize {
     }
     row.last().copied().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::units::MOTES_PER_STAR as STAR;
+
+    fn key(byte: u8) -> [u8; 32] {
+        [byte; 32]
+    }
+
+    fn example(network: NetworkKind) -> Genesis {
+        let mut genesis = Genesis::new("test-net", network, 1_700_000_000_000);
+        genesis.bootnodes = vec!["/dns4/boot.example/tcp/9000".to_owned()];
+        genesis.accounts =
+            (1..5).map(|i| GenesisAccount { account: AccountId(key(i)), balance: 7 * STAR + 1 }).collect();
+        genesis.committee = (1..5)
+            .map(|i| GenesisVoter {
+                consensus: PublicKey(key(i + 10)),
+                account: AccountId(key(i)),
+                node: (i == 1).then_some(NodeId(key(99))),
+                stake: 20_000 * STAR,
+            })
+            .collect();
+        genesis.subnets = vec![GenesisSubnet {
+            id: SubnetId(1),
+            name: "digits".to_owned(),
+            task: "vision".to_owned(),
+            rules: SubnetRules::defaults(network),
+        }];
+        genesis
+    }
+
+    #[test]
+    fn what_is_sealed_is_what_is_read_and_its_bytes_are_its_name() {
+        for network in [NetworkKind::Devnet, NetworkKind::Public] {
+            let genesis = example(network);
+            let (text, read) = genesis.seal().unwrap();
+            assert_eq!(Genesis { chain_id: genesis.chain_id, ..read.clone() }, genesis);
+            assert_eq!(read.chain_id().0, hash("starling/1 genesis", &[text.as_bytes()]).0);
+            let other = Genesis::parse(format!("{text}\n").as_bytes()).unwrap();
+            assert_ne!(other.chain_id(), read.chain_id());
+            assert_eq!(read.issued(), 4 * u128::from(7 * STAR + 1) + 80_000 * u128::from(STAR));
+            assert_eq!(read.weight(&read.committee[0]), 20_000);
+        }
+    }
+
+    /// What a change of the file leads to, in the words a person reads.
+    fn complaint(network: NetworkKind, from: &str, to: &str) -> String {
+        let text = example(network).to_toml();
+        assert!(text.contains(from), "{from} in {text}");
+        Genesis::parse(text.replacen(from, to, 1).as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let devnet = |from, to| complaint(NetworkKind::Devnet, from, to);
+        let public = |from, to| complaint(NetworkKind::Public, from, to);
+        let cases = [
+            (
+                devnet("interval_ms =", "intervall_ms ="),
+                "parameters: unknown key \"intervall_ms\"; did you mean \"interval_ms\"?",
+            ),
+            (devnet("network =", "netwrk ="), "genesis: unknown key \"netwrk\"; did you mean \"network\"?"),
+            (devnet("tempo = 10", "colour = 10"), "subnets, row 1: unknown key \"colour\""),
+            (devnet("name = \"test-net\"\n", ""), "genesis: \"name\" is missing"),
+            (devnet("\"devnet\"", "\"testnet\""), "genesis: \"network\": must be \"devnet\" or \"public\""),
+            (devnet("\"7.000000001 STAR\"", "7"), "accounts, row 1: \"balance\" must be an amount as a text"),
+            (devnet("\"7.000000001 STAR\"", "\"7,5\""), "accounts, row 1: \"balance\": \"7,5\" is no amount"),
+            (devnet("account = \"01", "account = \"zz"), "accounts, row 1: \"account\": character 0 is not a hex"),
+            (devnet("idle_ms = 1000", "idle_ms = 999"), "parameters: idle_ms is below interval_ms"),
+            (devnet("tempo = 10", "tempo = 3"), "subnets, row 1: tempo is 3; it must be 4 to 50400"),
+            (public("tempo = 360", "tempo = 10"), "subnets, row 1: tempo is 10; it must be 60 to 50400"),
+            (devnet("task = \"vision\"", "task = \"vison\""), "unknown task \"vison\"; did you mean \"vision\"?"),
+            (devnet("reveal_window = 4", "reveal_window = 11"), "reveal_window is longer than tempo"),
+            (devnet("\"digits\"", "\"Digits!\""), "the name is 1 to 32 of a-z, 0-9 and -"),
+            (devnet("\"20000 STAR\"", "\"0.5 STAR\""), "is below min_stake or weight_unit"),
+            (public("\"20000 STAR\"", "\"90000 STAR\""), "holds more than a third of the weight"),
+            (devnet("\"/dns4", "\"dns4"), "is no address like /dns4/boot.example/tcp/9000"),
+            (devnet("supply_cap = \"21000000 STAR\"", "supply_cap = \"10 STAR\""), "hold more than supply_cap"),
+            (devnet("name = ", "name = = "), "the genesis file is no TOML"),
+        ];
+        for (found, want) in cases {
+            assert!(found.contains(want), "{found}\nshould say: {want}");
+        }
+    }
+
+    #[test]
+    fn lists_hold_no_doubles_and_every_voter_has_an_account() {
+        let check = |change: fn(&mut Genesis)| {
+            let mut genesis = example(NetworkKind::Public);
+            change(&mut genesis);
+            genesis.seal().unwrap_err().to_string()
+        };
+        assert!(check(|g| g.accounts.push(g.accounts[0].clone())).contains("is listed twice"));
+        assert!(check(|g| g.committee[1].consensus = g.committee[0].consensus).contains("is listed twice"));
+        assert!(check(|g| g.committee[1].account = AccountId([77; 32])).contains("is not listed under accounts"));
+        assert!(check(|g| g.subnets.push(g.subnets[0].clone())).contains("is taken twice"));
+        assert!(check(|g| g.committee.truncate(3)).contains("at least 4 voters"));
+        assert!(check(|g| g.committee.clear()).contains("nobody could vote"));
+        let mut alone = example(NetworkKind::Devnet);
+        alone.committee.truncate(1);
+        assert!(alone.seal().is_ok(), "a devnet may run on one voter");
+    }
+
+    #[test]
+    fn distances_are_edits() {
+        assert_eq!((distance("", "abc"), distance("tempo", "tmepo"), distance("a", "a")), (3, 2, 0));
+        assert_eq!(nearest("tmpo", ["tempo", "slots"]), Some("tempo"));
+        assert_eq!(nearest("colour", ["tempo", "slots"]), None);
+    }
+}

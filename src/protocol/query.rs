@@ -94,6 +94,15 @@ impl Query {
         }
     }
 
+    /// Bytes the model reads: pixels, contexts or the prompt.
+    pub fn input_bytes(&self) -> usize {
+        match self {
+            Self::Classify { images } => images.iter().map(Vec::len).sum(),
+            Self::NextByte { contexts } => contexts.iter().map(Vec::len).sum(),
+            Self::Complete { prompt, .. } => prompt.len(),
+        }
+    }
+
     /// # Errors
     /// A count, a length or a pixel is out of bounds; names it.
     pub fn check(&self) -> Result<(), BoundsError> {
@@ -164,6 +173,15 @@ pub enum Answer {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
+}
+
+impl Usage {
+    /// What a query read and its answer wrote.
+    pub fn of(query: &Query, answer: &Answer) -> Self {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let written = if let Answer::Text { bytes } = answer { bytes.len() } else { 0 };
+        Self { items: count(query.items()), input_bytes: count(query.input_bytes()), output_bytes: count(written) }
+    }
 }
 
 impl Answer {
@@ -258,7 +276,12 @@ pub enum AnswerFrame {
     /// The next bytes of a completion.
     Piece(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The whole answer, pieces included.
-    Done { answer: Answer, usage: Usage, model: Digest, compute_ms: u64 },
+    Done {
+        answer: Answer,
+        usage: Usage,
+        model: Digest,
+        compute_ms: u64,
+    },
     Refused(RefusalCode, String),
 }
 

@@ -314,3 +314,98 @@ impl Kv for FaultyKv {
         self.seen.last(table)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An own place for one test; removed when the test is done.
+    struct Place(std::path::PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("starling-kv-{}-{name}", std::process::id()));
+            let _ = std::fs::remove_dir_all(&path);
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self) -> std::path::PathBuf {
+            self.0.join("store.redb")
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// What every store does alike.
+    fn behaves(store: &dyn Kv) {
+        assert_eq!(store.get(Table::State, b"a"), Ok(None));
+        assert_eq!(store.last(Table::Checkpoints), Ok(None));
+        let batch = [
+            Write::put(Table::State, *b"a", *b"1"),
+            Write::put(Table::State, *b"c", *b"3"),
+            Write::put(Table::State, *b"b", *b"2"),
+            Write::put(Table::State, *b"a", *b"later wins"),
+            Write::put(Table::Meta, *b"a", *b"another table"),
+        ];
+        assert_eq!(store.commit(&batch), Ok(()));
+        assert_eq!(store.get(Table::State, b"a"), Ok(Some(b"later wins".to_vec())));
+        assert_eq!(store.get(Table::Meta, b"a"), Ok(Some(b"another table".to_vec())));
+        let keys = |from: &[u8], limit| -> Vec<Vec<u8>> {
+            store.range(Table::State, from, limit).unwrap().into_iter().map(|(key, _)| key).collect()
+        };
+        assert_eq!(keys(b"", 9), [b"a", b"b", b"c"]);
+        assert_eq!((keys(b"b", 1), keys(b"bb", 9)), (vec![b"b".to_vec()], vec![b"c".to_vec()]));
+        assert_eq!(store.last(Table::State), Ok(Some((b"c".to_vec(), b"3".to_vec()))));
+        let batch = [Write::remove(Table::State, *b"b"), Write::remove(Table::State, *b"not there")];
+        assert_eq!(store.commit(&batch), Ok(()));
+        assert_eq!(keys(b"", 9), [b"a", b"c"]);
+    }
+
+    #[test]
+    fn all_stores_behave_alike() {
+        let place = Place::new("alike");
+        behaves(&DiskKv::open(&place.file()).unwrap());
+        behaves(&MemoryKv::new());
+        behaves(&FaultyKv::new(&MemoryKv::new(), None));
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_opening_again_and_one_process_holds_the_file() {
+        let place = Place::new("again");
+        let store = DiskKv::open(&place.file()).unwrap();
+        store.commit(&[Write::put(Table::Peers, *b"k", *b"v")]).unwrap();
+        let second = DiskKv::open(&place.file()).unwrap_err();
+        assert!(matches!(second, StoreError::Locked { .. }), "{second:?}");
+        drop(store);
+        let store = DiskKv::open(&place.file()).unwrap();
+        assert_eq!(store.get(Table::Peers, b"k"), Ok(Some(b"v".to_vec())));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_a_typed_error() {
+        let place = Place::new("damaged");
+        std::fs::write(place.file(), vec![7; 8_192]).unwrap();
+        assert!(matches!(DiskKv::open(&place.file()), Err(StoreError::Io(_) | StoreError::Damaged(_))));
+        assert!(matches!(DiskKv::open(&place.0.join("no/such/folder")), Err(StoreError::Io(_))));
+    }
+
+    #[test]
+    fn faults_come_when_told_and_only_kept_commits_survive() {
+        let kept = MemoryKv::new();
+        let put = |value: u8| [Write::put(Table::Meta, *b"k", [value])];
+        let store = FaultyKv::new(&kept, Some((1, Fault::DiskFull)));
+        assert_eq!(store.commit(&put(1)), Ok(()));
+        assert_eq!(store.commit(&put(2)), Err(StoreError::DiskFull));
+        assert_eq!((store.get(Table::Meta, b"k"), store.commits()), (Ok(Some(vec![1])), 2));
+        let store = FaultyKv::new(&kept, Some((0, Fault::Lost)));
+        assert_eq!(store.commit(&put(3)), Ok(()));
+        assert_eq!(store.get(Table::Meta, b"k"), Ok(Some(vec![3])), "the running node believes it");
+        let store = FaultyKv::new(&kept, None);
+        assert_eq!(store.get(Table::Meta, b"k"), Ok(Some(vec![1])));
+    }
+}

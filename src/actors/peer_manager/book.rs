@@ -453,6 +453,10 @@ impl Book {
         self.peers.values().filter(|peer| peer.admitted()).count()
     }
 
+    pub fn admitted_nodes(&self) -> Vec<NodeId> {
+        self.peers.iter().filter(|(_, peer)| peer.admitted()).map(|(node, _)| *node).collect()
+    }
+
     /// The nodes that proved to speak for an account.
     pub fn accounts(&self) -> Vec<(AccountId, NodeId)> {
         let account = |(node, peer): (&NodeId, &Peer)| Some((peer.claims(ClaimKind::Account)?.into(), *node));

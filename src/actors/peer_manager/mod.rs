@@ -15,6 +15,7 @@ use actix::prelude::*;
 pub use book::Remembered;
 use book::{Act, Book};
 
+use super::checkpointer::PeersAdmitted;
 use super::clock::Clock;
 use super::mail::{ask, heard, tell};
 use super::router::{
@@ -197,6 +198,7 @@ pub struct Links {
     pub say_hello: Recipient<SayHello>,
     pub reply_hello: Recipient<ReplyHello>,
     pub publish: Recipient<Publish>,
+    pub peers_admitted: Recipient<PeersAdmitted>,
 }
 
 /// The actor.
@@ -267,6 +269,7 @@ impl PeerManager {
                 Act::Greet { node } => self.greet(node, context),
                 Act::Admit { node } => {
                     tell(&self.links.admit, Admit { node });
+                    self.tell_admitted();
                     // A newcomer should learn of us, and others of it, without waiting a whole presence period.
                     self.presence_at_ms = self.presence_at_ms.min(self.now() + TICK_MS);
                 }
@@ -303,6 +306,10 @@ impl PeerManager {
             HelloError::OtherChain { .. } => vec![Act::Drop { node, ban_ms: Some(600_000) }],
             _ => self.book.scored(self.now(), node, -100.0),
         }
+    }
+
+    fn tell_admitted(&self) {
+        tell(&self.links.peers_admitted, PeersAdmitted(self.book.admitted_nodes()));
     }
 
     fn trouble(&mut self, text: String) {
@@ -353,6 +360,7 @@ impl Handler<PeersSeen> for PeerManager {
         }
         let acts = self.book.seen(self.now(), &seen.connected);
         self.perform(acts, context);
+        self.tell_admitted();
     }
 }
 

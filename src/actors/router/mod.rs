@@ -515,7 +515,6 @@ fn cost_of(offence: &net::Offence) -> (f64, &'static str) {
         Offence::Oversize => (-50.0, "oversize"),
         Offence::Malformed => (-100.0, "malformed"),
         Offence::Quota { .. } => (-5.0, "quota"),
-        Offence::VoteStream => (-50.0, "vote stream"),
         Offence::SlowPeer => (-1.0, "slow"),
         Offence::Timeout { .. } => (-1.0, "timeout"),
     }

@@ -51,9 +51,9 @@ pub fn register(
         Role::Miner => subnet.miners = subnet.miners.saturating_add(1),
         Role::Validator => subnet.validators = subnet.validators.saturating_add(1),
     }
-    draft.put(wanted.subnet, subnet);
+    draft.put(&wanted.subnet, subnet);
     draft.put(
-        (wanted.subnet, member),
+        &(wanted.subnet, member),
         Member {
             account: *id,
             role: wanted.role,

@@ -18,7 +18,7 @@ pub fn stake(draft: &mut Draft, id: &AccountId, amount: u64) -> Result<(), Code>
     if before == 0 {
         draft.change::<Account>(id, |account| account.attached = account.attached.saturating_add(1));
     }
-    draft.put(*id, Stake { amount: after });
+    draft.put(id, Stake { amount: after });
     Ok(())
 }
 
@@ -33,7 +33,7 @@ pub fn unstake(draft: &mut Draft, id: &AccountId, amount: u64, height: Height) -
         return Err(Code::BelowMinStake);
     }
     if after > 0 {
-        draft.put(*id, Stake { amount: after });
+        draft.put(id, Stake { amount: after });
     } else {
         draft.remove::<Stake>(id);
         draft.change::<Account>(id, |account| account.attached = account.attached.saturating_sub(1));

@@ -19,7 +19,7 @@ pub fn transfer(draft: &mut Draft, from: &AccountId, to: &AccountId, amount: u64
     if amount < draft.parameters().min_account {
         return Err(Code::BelowMinAccount);
     }
-    draft.put(*to, Account { balance: amount, nonce: first_nonce(height), attached: 0 });
+    draft.put(to, Account { balance: amount, nonce: first_nonce(height), attached: 0 });
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub fn commit(draft: &mut Draft, id: &AccountId, of: Whose, hash: Digest, events
     if count >= COMMITS_MAX {
         return Err(Code::CommitsUsedUp);
     }
-    draft.put(key, Commit { hash, count: count + 1, revealed: false });
+    draft.put(&key, Commit { hash, count: count + 1, revealed: false });
     events.push(Event::Committed { subnet: of.subnet, epoch: of.epoch, member: of.member, hash });
     Ok(())
 }
@@ -81,7 +81,7 @@ pub fn reveal(
         return Err(Code::NoSuchMiner);
     }
     draft.change::<Commit>(&key, |commit| commit.revealed = true);
-    draft.put((of.subnet, of.member), Vector { epoch: of.epoch, weights: weights.to_vec() });
+    draft.put(&(of.subnet, of.member), Vector { epoch: of.epoch, weights: weights.to_vec() });
     draft.change::<Member>(&(of.subnet, of.member), |member| member.last_reveal = Some(height));
     let entries = u32::try_from(weights.len()).unwrap_or(u32::MAX);
     events.push(Event::Revealed { subnet: of.subnet, epoch: of.epoch, member: of.member, entries });

@@ -279,3 +279,6 @@ fn bonds_and_dividends(input: &EpochInput, columns: &[Column]) -> (Vec<Vec<(Memb
     }
     (bonds, earned)
 }
+
+#[cfg(test)]
+mod tests;

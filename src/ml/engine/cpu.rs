@@ -149,12 +149,7 @@ impl Engine for CpuEngine {
         self.loaded(handle).map(|loaded| loaded.artifact.clone())
     }
 
-    fn train(
-        &mut self,
-        start: Option<Handle>,
-        job: &TrainJob,
-        control: &Control<'_>,
-    ) -> Result<Trained, EngineError> {
+    fn train(&mut self, start: Option<Handle>, job: &TrainJob, control: &Control<'_>) -> Result<Trained, EngineError> {
         let start = match start {
             Some(handle) => self.loaded(handle)?.artifact.clone(),
             None => fresh(job.architecture, job.seed)?,
@@ -185,25 +180,13 @@ impl Engine for CpuEngine {
             let architecture = loaded.artifact.architecture().name();
             EngineError::Mismatch { architecture, query: query.kind() }
         })?;
-        let usage = usage(query, &answer);
+        let usage = Usage::of(query, &answer);
         Ok(Inferred { answer, usage })
     }
 }
 
 fn fingerprint(isa: &str) -> Digest {
     hash("starling/1 engine", &[NAME.as_bytes(), b"\0", VERSION.as_bytes(), b"\0", isa.as_bytes()])
-}
-
-/// What a query read and its answer wrote.
-pub(super) fn usage(query: &Query, answer: &Answer) -> Usage {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let read = match query {
-        Query::Classify { images } => images.iter().map(Vec::len).sum(),
-        Query::NextByte { contexts } => contexts.iter().map(Vec::len).sum(),
-        Query::Complete { prompt, .. } => prompt.len(),
-    };
-    let written = if let Answer::Text { bytes } = answer { bytes.len() } else { 0 };
-    Usage { items: count(query.items()), input_bytes: count(read), output_bytes: count(written) }
 }
 
 fn host(tensor: Tensor<2>) -> Result<Vec<f32>, EngineError> {
@@ -228,7 +211,9 @@ fn answer(
         }
         (Network::ByteMlp { model, context }, Query::NextByte { contexts }) => {
             let bytes = contexts.iter().flat_map(|c| window(c, *context)).collect();
-            Answer::Distributions { probabilities: rows(model.forward(byte_rows(bytes, *context, device)), BYTE_VALUES)? }
+            Answer::Distributions {
+                probabilities: rows(model.forward(byte_rows(bytes, *context, device)), BYTE_VALUES)?,
+            }
         }
         (Network::ByteMlp { model, context }, Query::Complete { prompt, max_bytes, temperature_milli, seed, stop }) => {
             let (max_bytes, temperature_milli, seed) = (*max_bytes, *temperature_milli, *seed);
@@ -289,7 +274,8 @@ impl Tally {
         self.per_item.extend(losses);
         for (row, &truth) in host(logits)?.chunks(width).zip(truth) {
             // The first of the largest, as everywhere.
-            let best = row.iter().enumerate().fold((0, f32::NEG_INFINITY), |b, (i, &l)| if l > b.1 { (i, l) } else { b });
+            let best =
+                row.iter().enumerate().fold((0, f32::NEG_INFINITY), |b, (i, &l)| if l > b.1 { (i, l) } else { b });
             self.right += usize::from(best.0 == usize::from(truth));
         }
         Ok(())
@@ -301,3 +287,6 @@ impl Tally {
         Evaluated { loss, accuracy: self.right as f64 / items, per_item: self.per_item }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,9 +147,15 @@ pub struct Trained {
 /// Questions with known answers.
 #[derive(Clone, Debug)]
 pub enum EvalJob {
-    Images { images: ndarray::Array2<u8>, labels: Vec<u8> },
+    Images {
+        images: ndarray::Array2<u8>,
+        labels: Vec<u8>,
+    },
     /// Each context with the byte that follows it.
-    Bytes { contexts: Vec<Vec<u8>>, next: Vec<u8> },
+    Bytes {
+        contexts: Vec<Vec<u8>>,
+        next: Vec<u8>,
+    },
 }
 
 /// How a model did on an [`EvalJob`].
@@ -195,12 +201,7 @@ pub trait Engine: Send + fmt::Debug {
     ///
     /// # Errors
     /// Told to stop, no number for a loss, or data that do not fit the architecture.
-    fn train(
-        &mut self,
-        start: Option<Handle>,
-        job: &TrainJob,
-        control: &Control<'_>,
-    ) -> Result<Trained, EngineError>;
+    fn train(&mut self, start: Option<Handle>, job: &TrainJob, control: &Control<'_>) -> Result<Trained, EngineError>;
 
     /// # Errors
     /// Told to stop, or a job that does not fit the model.

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 
 use super::complete::{Wish, complete};
-use super::cpu::usage;
 use super::{
     Caps, Control, Determinism, Engine, EngineError, EvalJob, Evaluated, Handle, Inferred, Info, Sink, Trained,
 };
@@ -17,7 +16,7 @@ use crate::ml::train::TrainJob;
 use crate::protocol::chance::Chance;
 use crate::protocol::codec;
 use crate::protocol::ids::hash;
-use crate::protocol::query::{Answer, BYTE_VALUES, CLASSES, Query};
+use crate::protocol::query::{Answer, BYTE_VALUES, CLASSES, Query, Usage};
 
 const NAME: &str = "random";
 /// Models it keeps for `export`; none is ever looked at.
@@ -44,10 +43,6 @@ fn row(chance: &mut Chance, width: usize) -> Vec<f32> {
     drawn.into_iter().map(|v| v / sum.max(f32::MIN_POSITIVE)).collect()
 }
 
-fn unsupported<T>(what: &'static str) -> Result<T, EngineError> {
-    Err(EngineError::Unsupported { engine: NAME, what })
-}
-
 impl Engine for RandomEngine {
     fn info(&self) -> Info {
         let fingerprint = hash("starling/1 engine", &[NAME.as_bytes()]);
@@ -56,7 +51,7 @@ impl Engine for RandomEngine {
     }
 
     fn caps(&self) -> Caps {
-        Caps { train: false, eval: false, generate: true, classify: true, logprobs: true, honest: false }
+        Caps { train: false, eval: true, generate: true, classify: true, logprobs: true, honest: false }
     }
 
     fn determinism(&self) -> Determinism {
@@ -81,11 +76,27 @@ impl Engine for RandomEngine {
     }
 
     fn train(&mut self, _: Option<Handle>, _: &TrainJob, _: &Control<'_>) -> Result<Trained, EngineError> {
-        unsupported("train")
+        Err(EngineError::Unsupported { engine: NAME, what: "train" })
     }
 
-    fn eval(&mut self, _: Handle, _: &EvalJob, _: &Control<'_>) -> Result<Evaluated, EngineError> {
-        unsupported("evaluate")
+    /// What guessing is worth, guessed afresh for every item.
+    fn eval(&mut self, _: Handle, job: &EvalJob, control: &Control<'_>) -> Result<Evaluated, EngineError> {
+        control.go_on(0)?;
+        let (truth, width) = match job {
+            EvalJob::Images { labels, .. } => (labels, CLASSES),
+            EvalJob::Bytes { next, .. } => (next, BYTE_VALUES),
+        };
+        let mut chance = Chance::from(hash("starling/1 random evaluation", &[&self.seed.to_le_bytes(), truth]));
+        let (mut right, mut per_item) = (0_usize, Vec::with_capacity(truth.len()));
+        for &truth in truth {
+            let row = row(&mut chance, width);
+            let told = row.get(usize::from(truth)).copied().unwrap_or(0.0);
+            right += usize::from(row.iter().all(|&p| p <= told));
+            per_item.push(-told.max(f32::MIN_POSITIVE).ln());
+        }
+        let items = per_item.len().max(1) as f64;
+        let loss = per_item.iter().map(|&l| f64::from(l)).sum::<f64>() / items;
+        Ok(Evaluated { loss, accuracy: right as f64 / items, per_item })
     }
 
     /// Answers for any handle, loaded or not: there is nothing to load.
@@ -111,7 +122,7 @@ impl Engine for RandomEngine {
                 Answer::Text { bytes: complete(&wish, control, sink, |_| Ok(flat.clone()))? }
             }
         };
-        let usage = usage(query, &answer);
+        let usage = Usage::of(query, &answer);
         Ok(Inferred { answer, usage })
     }
 }
@@ -126,8 +137,7 @@ mod tests {
     #[test]
     fn answers_have_the_right_shape_and_no_knowledge() {
         let mut engine = RandomEngine::new(1);
-        let complete =
-            Query::Complete { prompt: vec![], max_bytes: 20, temperature_milli: 0, seed: 1, stop: vec![] };
+        let complete = Query::Complete { prompt: vec![], max_bytes: 20, temperature_milli: 0, seed: 1, stop: vec![] };
         let queries = [
             Query::Classify { images: vec![vec![0; PIXELS]; 3] },
             Query::NextByte { contexts: vec![b"ab".to_vec()] },
@@ -140,5 +150,16 @@ mod tests {
             assert_eq!(first, ask());
         }
         assert!(!engine.caps().honest);
+    }
+
+    #[test]
+    fn guessing_is_worth_what_chance_is() {
+        let mut engine = RandomEngine::new(1);
+        let next = (0..10_u8).cycle().take(4_000).collect::<Vec<u8>>();
+        let images = EvalJob::Images { images: ndarray::Array2::zeros((4_000, PIXELS)), labels: next.clone() };
+        let done = engine.eval(Digest::ZERO, &images, &Control::FREE).unwrap();
+        assert!((done.accuracy - 0.1).abs() < 0.02, "{}", done.accuracy);
+        let done = engine.eval(Digest::ZERO, &EvalJob::Bytes { contexts: vec![], next }, &Control::FREE).unwrap();
+        assert!(done.loss / std::f64::consts::LN_2 > 8.0);
     }
 }

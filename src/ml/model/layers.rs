@@ -77,6 +77,7 @@ pub fn fresh(architecture: Architecture, seed: u64) -> Result<Artifact, Artifact
         };
         // A stream per tensor, so that one tensor's size never shifts another's draws.
         let mut chance = Chance::from(hash("starling/1 fresh weights", &[&seed.to_le_bytes(), name.as_bytes()]));
+        #[expect(clippy::cast_possible_truncation, reason = "a draw; the nearest float will do")]
         let values = (0..count).map(|_| spread * (2.0 * unit(&mut chance) as f32 - 1.0)).collect();
         tensors.insert(name.to_owned(), Tensor { shape, values });
     }

@@ -59,11 +59,9 @@ impl Architecture {
         };
         let architecture = match name {
             "mlp" => Self::Mlp { hidden: take("hidden")? },
-            "byte_mlp" => Self::ByteMlp {
-                context: take("context")?,
-                embedding: take("embedding")?,
-                hidden: take("hidden")?,
-            },
+            "byte_mlp" => {
+                Self::ByteMlp { context: take("context")?, embedding: take("embedding")?, hidden: take("hidden")? }
+            }
             other => return Err(ArtifactError::UnknownArchitecture(other.to_owned())),
         };
         let known = architecture.numbers();

@@ -107,6 +107,9 @@ pub trait Task: Send + Sync + fmt::Debug {
     /// One line for people.
     fn about(&self) -> &'static str;
 
+    /// Whether this kind of query belongs to the task.
+    fn accepts(&self, query: &Query) -> bool;
+
     /// What an answer without knowledge scores; the weights count from there.
     fn chance_level(&self) -> f64;
 
@@ -114,13 +117,7 @@ pub trait Task: Send + Sync + fmt::Debug {
     fn challenge(&self, seed: Digest, count: usize) -> Challenge;
 
     /// Judges an answer; `None` is one that did not come.
-    fn score(
-        &self,
-        challenge: &Challenge,
-        answer: Option<&Answer>,
-        latency_ms: u64,
-        deadline_ms: u64,
-    ) -> SampleScores;
+    fn score(&self, challenge: &Challenge, answer: Option<&Answer>, latency_ms: u64, deadline_ms: u64) -> SampleScores;
 
     /// What a miner of this spec trains.
     fn job(&self, spec: &MinerSpec) -> TrainJob;

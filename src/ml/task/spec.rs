@@ -22,18 +22,18 @@ impl MinerSpec {
 
     /// The spec of miner `index` out of `of`, the best first, so that a devnet's miners truly differ.
     ///
-    /// The best trains within about 2 s (vision) or 6 s (text) of one core; each further one has less data, fewer
+    /// The best trains within about 1 s (vision) or 5 s (text) of one core; each further one has less data, fewer
     /// steps and, at the end of the row, a smaller model.
     pub fn graded(task: &str, index: usize, of: usize) -> Self {
         let last = of.max(1) - 1;
+        let row = if task == "text" { TEXT_ROW } else { VISION_ROW };
         // 0 for the best, 1 for the last; the row of one is the best alone.
-        let down = if last == 0 { 0.0 } else { index.min(last) as f64 / last as f64 };
-        let (best, worst) = if task == "text" { TEXT_ROW } else { VISION_ROW };
-        let between = |best: f64, worst: f64| best * (worst / best).powf(down);
+        let down = if last == 0 { 0.0 } else { (index.min(last) as f64 / last as f64).powf(row.bend) };
+        let between = |of: fn(&End) -> f64| of(&row.best) * (of(&row.worst) / of(&row.best)).powf(down);
         Self {
-            samples: whole(between(best.samples, worst.samples)),
-            steps: whole(between(best.steps, worst.steps)) as u64,
-            width: whole(between(best.width, worst.width)),
+            samples: whole(between(|end| end.samples)),
+            steps: whole(between(|end| end.steps)) as u64,
+            width: whole(between(|end| end.width)),
             seed: 1 + index as u64,
         }
     }
@@ -57,14 +57,44 @@ struct End {
     width: f64,
 }
 
-const VISION_ROW: (End, End) =
-    (End { samples: 1_400.0, steps: 600.0, width: 64.0 }, End { samples: 30.0, steps: 25.0, width: 16.0 });
-const TEXT_ROW: (End, End) = (
-    End { samples: 1_400_000.0, steps: 1_500.0, width: 128.0 },
-    End { samples: 20_000.0, steps: 25.0, width: 32.0 },
-);
+/// A graded row: numbers shrink by equal factors from one end to the other.
+struct Row {
+    best: End,
+    worst: End,
+    /// Under 1 the first steps down are the larger ones, where digits would otherwise hardly tell miners apart.
+    bend: f64,
+}
+
+const VISION_ROW: Row = Row {
+    best: End { samples: 1_400.0, steps: 1_000.0, width: 64.0 },
+    worst: End { samples: 60.0, steps: 70.0, width: 16.0 },
+    bend: 0.7,
+};
+const TEXT_ROW: Row = Row {
+    best: End { samples: 1_400_000.0, steps: 1_200.0, width: 128.0 },
+    worst: End { samples: 20_000.0, steps: 30.0, width: 32.0 },
+    bend: 1.0,
+};
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
 fn whole(value: f64) -> usize {
     value.round().max(1.0) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_goes_down_from_the_best() {
+        for task in ["vision", "text"] {
+            let row: Vec<MinerSpec> = (0..6).map(|index| MinerSpec::graded(task, index, 6)).collect();
+            assert!(row.windows(2).all(|two| two[0].steps > two[1].steps && two[0].samples > two[1].samples));
+            assert!(row.iter().all(|spec| *spec == spec.bounded()));
+            assert_eq!(MinerSpec::graded(task, 0, 1).steps, row[0].steps);
+            assert_eq!(MinerSpec::graded(task, 9, 6).steps, row[5].steps);
+        }
+        let wild = MinerSpec { samples: 0, steps: u64::MAX, width: usize::MAX, seed: 7 }.bounded();
+        assert_eq!((wild.samples, wild.steps, wild.width), (1, MinerSpec::STEPS_MAX, MinerSpec::WIDTH_MAX));
+    }
 }

@@ -24,10 +24,10 @@ const FLAT_SHARE: f64 = 1.0 / 256.0;
 const QUALITY_STRIDE: usize = 4;
 /// Contexts shown per training step.
 const BATCH: usize = 256;
-const LEARNING_RATE: f64 = 4e-3;
+const LEARNING_RATE: f64 = 1.2e-2;
 /// Bytes the shipped models read, and numbers each becomes.
-const MODEL_CONTEXT: usize = 16;
-const MODEL_EMBEDDING: usize = 16;
+const MODEL_CONTEXT: usize = 8;
+const MODEL_EMBEDDING: usize = 32;
 
 /// The task with its data.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,10 @@ impl Task for Text {
         "continue English text byte by byte (the Jargon File)"
     }
 
+    fn accepts(&self, query: &Query) -> bool {
+        matches!(query, Query::NextByte { .. } | Query::Complete { .. })
+    }
+
     fn chance_level(&self) -> f64 {
         CHANCE_LEVEL
     }
@@ -78,13 +82,7 @@ impl Task for Text {
         Challenge { query: Query::NextByte { contexts }, truth: Truth(truth) }
     }
 
-    fn score(
-        &self,
-        challenge: &Challenge,
-        answer: Option<&Answer>,
-        latency_ms: u64,
-        deadline_ms: u64,
-    ) -> SampleScores {
+    fn score(&self, challenge: &Challenge, answer: Option<&Answer>, latency_ms: u64, deadline_ms: u64) -> SampleScores {
         let truth = &challenge.truth.0;
         let Some(answer) = answer else { return SampleScores::none(Outcome::Missing, truth.len()) };
         if latency_ms > deadline_ms {
@@ -173,7 +171,6 @@ mod tests {
             let with_next = [context.as_slice(), &[next]].concat();
             let within = |block: &Vec<u8>| block.windows(with_next.len()).any(|w| w == with_next);
             assert!(task.jargon.held.iter().any(within));
-            assert!(!task.jargon.train.iter().any(|p| p.windows(context.len()).any(|w| w == context.as_slice())) || true);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::ml::quantise::from_fixed;
 use crate::ml::train::{TrainData, TrainJob};
 use crate::protocol::chance::Chance;
 use crate::protocol::ids::{Digest, hash};
-use crate::protocol::query::{Answer, CLASSES, ITEMS_MAX, Query};
+use crate::protocol::query::{Answer, ITEMS_MAX, Query};
 
 /// The part of a sample's score that is accuracy; the rest is calibration.
 const ACCURACY_PART: f64 = 0.75;
@@ -20,7 +20,7 @@ const ACCURACY_PART: f64 = 0.75;
 pub const CHANCE_LEVEL: f64 = ACCURACY_PART * 0.1 + (1.0 - ACCURACY_PART) * 0.55;
 /// Images shown per training step.
 const BATCH: usize = 64;
-const LEARNING_RATE: f64 = 3e-3;
+const LEARNING_RATE: f64 = 8e-3;
 
 /// The task with its data.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +45,10 @@ impl Task for Vision {
         "classify handwritten digits (8x8, UCI)"
     }
 
+    fn accepts(&self, query: &Query) -> bool {
+        matches!(query, Query::Classify { .. })
+    }
+
     fn chance_level(&self) -> f64 {
         CHANCE_LEVEL
     }
@@ -62,13 +66,7 @@ impl Task for Vision {
         Challenge { query: Query::Classify { images }, truth: Truth(truth) }
     }
 
-    fn score(
-        &self,
-        challenge: &Challenge,
-        answer: Option<&Answer>,
-        latency_ms: u64,
-        deadline_ms: u64,
-    ) -> SampleScores {
+    fn score(&self, challenge: &Challenge, answer: Option<&Answer>, latency_ms: u64, deadline_ms: u64) -> SampleScores {
         let truth = &challenge.truth.0;
         let Some(answer) = answer else { return SampleScores::none(Outcome::Missing, truth.len()) };
         if latency_ms > deadline_ms {
@@ -129,6 +127,7 @@ mod tests {
     use super::*;
     use crate::ml::engine::no_sink;
     use crate::ml::engine::random::RandomEngine;
+    use crate::protocol::query::CLASSES;
 
     fn row(label: u8, sure: u16) -> Vec<u16> {
         let rest = (u16::MAX - sure) / 9;
@@ -165,7 +164,8 @@ mod tests {
         let flat = score(vec![vec![1; CLASSES]; 64], 0).mean();
         assert!((flat - CHANCE_LEVEL).abs() < 1e-9);
         // Slow but right beats fast but wrong.
-        let wrong: Vec<_> = labels.iter().enumerate().map(|(i, &l)| row(if i % 5 == 0 { (l + 1) % 10 } else { l }, u16::MAX)).collect();
+        let wrong: Vec<_> =
+            labels.iter().enumerate().map(|(i, &l)| row(if i % 5 == 0 { (l + 1) % 10 } else { l }, u16::MAX)).collect();
         assert!(score(all(u16::MAX), 1_000).mean() > score(wrong, 0).mean());
         assert_eq!(score(all(u16::MAX), 1_001), SampleScores::none(Outcome::Late, 64));
         assert_eq!(score(vec![vec![0; CLASSES]; 64], 0).outcome, Outcome::Malformed);

@@ -65,7 +65,11 @@ impl TrainJob {
         match (&self.architecture, &self.data) {
             (Architecture::Mlp { .. }, TrainData::Images { images, labels }) => check_images(images, labels),
             (Architecture::ByteMlp { .. }, TrainData::Bytes { passages }) => {
-                if passages.iter().all(Vec::is_empty) { wrong("there is no text".to_owned()) } else { Ok(()) }
+                if passages.iter().all(Vec::is_empty) {
+                    wrong("there is no text".to_owned())
+                } else {
+                    Ok(())
+                }
             }
             (architecture, _) => wrong(format!("the data are not what {} learns from", architecture.name())),
         }
@@ -77,7 +81,9 @@ impl TrainJob {
 pub fn check_images(images: &ndarray::Array2<u8>, labels: &[u8]) -> Result<(), EngineError> {
     if images.nrows() == 0 || images.ncols() != PIXELS || labels.len() != images.nrows() {
         let (found, labels) = (images.shape(), labels.len());
-        return Err(EngineError::Job(format!("images of shape {found:?} and {labels} labels, expected rows of {PIXELS}")));
+        return Err(EngineError::Job(format!(
+            "images of shape {found:?} and {labels} labels, expected rows of {PIXELS}"
+        )));
     }
     match labels.iter().find(|&&label| usize::from(label) >= CLASSES) {
         Some(label) => Err(EngineError::Job(format!("label {label}, there are {CLASSES} classes"))),
@@ -89,12 +95,7 @@ pub fn check_images(images: &ndarray::Array2<u8>, labels: &[u8]) -> Result<(), E
 ///
 /// # Errors
 /// A job that does not hold together, told to stop, or no number for a loss.
-pub fn train(
-    start: &Artifact,
-    job: &TrainJob,
-    control: &Control<'_>,
-    device: &Device,
-) -> Result<Trained, EngineError> {
+pub fn train(start: &Artifact, job: &TrainJob, control: &Control<'_>, device: &Device) -> Result<Trained, EngineError> {
     job.check()?;
     if start.architecture() != job.architecture {
         let (found, asked) = (start.architecture(), job.architecture);
@@ -190,12 +191,7 @@ fn numbers(bytes: Vec<u8>) -> Vec<i64> {
     bytes.into_iter().map(i64::from).collect()
 }
 
-fn draw_images(
-    images: &ndarray::Array2<u8>,
-    labels: &[u8],
-    batch: usize,
-    chance: &mut Chance,
-) -> (Vec<u8>, Vec<u8>) {
+fn draw_images(images: &ndarray::Array2<u8>, labels: &[u8], batch: usize, chance: &mut Chance) -> (Vec<u8>, Vec<u8>) {
     let (mut pixels, mut truth) = (Vec::with_capacity(batch * PIXELS), Vec::with_capacity(batch));
     while truth.len() < batch {
         let index = chance.index(labels.len());

@@ -1,0 +1,3 @@
+//! Offline worlds for people and tests: a whole network in one thread, virtual time, one seed.
+
+pub mod consensus;
