@@ -180,7 +180,7 @@ impl Reply {
             match block {
                 Block::Line(text) => out += &format!("{text}\n"),
                 Block::Heading(text) => {
-                    out += &format!("{}{}\n", if out.is_empty() { "" } else { "\n" }, ink.bold(text))
+                    out += &format!("{}{}\n", if out.is_empty() { "" } else { "\n" }, ink.bold(text));
                 }
                 Block::Facts(facts) => {
                     let width = facts.iter().map(|(k, _)| k.chars().count()).max().unwrap_or(0);
