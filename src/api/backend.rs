@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 pub use crate::actors::query_dispatcher::{AnswerStream, Frame, QueryError, QueryFault, Served};
-use crate::protocol::ids::{AccountId, Digest, Height, SubnetId};
+use crate::protocol::ids::{NodeId, AccountId, Digest, Height, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
     AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport,
@@ -64,6 +64,11 @@ pub trait Backend: Send + Sync + 'static {
     async fn submit(&self, transaction: Vec<u8>) -> Result<SubmitReport, SubmitError>;
     /// What can be asked; one row per subnet that serves queries.
     async fn models(&self) -> Result<Vec<ModelReport>, ReadError>;
+    /// Trouble on purpose, on a development network only: these nodes are cut off from this one, and everything it says
+    /// or hears takes longer.
+    async fn chaos(&self, _blocked: Vec<NodeId>, _lag_ms: u64) -> Result<(), ReadError> {
+        Err(ReadError::NotFound("this is no development network".to_owned()))
+    }
     /// Asks the network. Refusals known at once are the error; later ones arrive as `Frame::Failed`.
     async fn query(&self, ask: Ask) -> Result<AnswerStream, QueryError>;
 }

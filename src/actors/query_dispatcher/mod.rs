@@ -108,7 +108,8 @@ pub struct Links {
     pub cancel_query: Recipient<CancelQuery>,
     pub reply_frame: Recipient<ReplyFrame>,
     pub run_job: Recipient<RunJob>,
-    pub answers_collected: Recipient<AnswersCollected>,
+    /// `None` on a node that scores nobody.
+    pub answers_collected: Option<Recipient<AnswersCollected>>,
 }
 
 /// Limits and chance of the dispatcher.
@@ -294,7 +295,9 @@ impl QueryDispatcher {
                 }
                 Effect::Close { outcome, elapsed_ms } => closed(outcome, elapsed_ms),
                 Effect::Collected(collected) => {
-                    tell(&self.links.answers_collected, collected);
+                    if let Some(to) = &self.links.answers_collected {
+                        tell(to, collected);
+                    }
                 }
                 Effect::Forget { owner } => self.forget(owner, context),
             }

@@ -150,7 +150,7 @@ impl Town {
             cancel_query: to(&wire),
             reply_frame: to(&wire),
             run_job: to(&pool),
-            answers_collected: to(&wire),
+            answers_collected: Some(to(&wire)),
         };
         let dispatcher = || {
             let (address, mail) = mailbox::<QueryDispatcher>(MAILBOX);
