@@ -299,7 +299,8 @@ mod tests {
             let config = config.unwrap_or_else(|e| panic!("{name}.toml: {e}"));
             assert_eq!(config.node.roles, [Role::ALL.into_iter().find(|r| r.name() == name).unwrap_or(Role::Full)]);
             for key in keys::KEYS.iter().filter(|k| k.section != "devnet" || name == "devnet") {
-                let written = [format!("\n{} = ", key.name), format!("\n# {} = ", key.name), format!("[[{}]]", key.path())];
+                let written =
+                    [format!("\n{} = ", key.name), format!("\n# {} = ", key.name), format!("[[{}]]", key.path())];
                 assert!(written.iter().any(|w| text.contains(w)), "{name}.toml lacks {}", key.path());
                 assert!(text.contains(key.doc), "{name}.toml explains {} otherwise", key.path());
             }
@@ -307,7 +308,9 @@ mod tests {
             let open: String = text
                 .lines()
                 .map(|line| match line.strip_prefix("# ") {
-                    Some(rest) if rest.starts_with("[[") || rest.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')) => {
+                    Some(rest)
+                        if rest.starts_with("[[") || rest.split_once(" = ").is_some_and(|(k, _)| !k.contains(' ')) =>
+                    {
                         format!("{rest}\n")
                     }
                     _ => format!("{line}\n"),

@@ -9,8 +9,9 @@ pub use crate::actors::query_dispatcher::{AnswerStream, Frame, QueryError, Query
 use crate::protocol::ids::{NodeId, AccountId, Digest, Height, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport, ModelReport,
-    NodeStatus, PeersReport, Readiness, SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
+    AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport,
+    ModelReport, NodeStatus, PeersReport, Readiness, SubmitReport, SubnetReport, SupplyReport, TransactionReport,
+    WeightsReport,
 };
 
 /// Why a node could not tell something.

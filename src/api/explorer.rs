@@ -24,7 +24,7 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) 
 ///
 /// # Errors
 /// 404 when there is none.
-pub async fn subnet_id(node: &dyn Backend, text: &str) -> Result<SubnetId, ApiError> {
+pub(super) async fn subnet_id(node: &dyn Backend, text: &str) -> Result<SubnetId, ApiError> {
     if let Ok(number) = text.parse() {
         return Ok(SubnetId(number));
     }
@@ -106,7 +106,7 @@ async fn submit(node: Node, request: HttpRequest, payload: web::Payload) -> Repl
 }
 
 /// A short way in for whoever opens the address in a browser.
-pub async fn index() -> HttpResponse {
+pub(super) async fn index() -> HttpResponse {
     let text = "A starling node.\n\n/livez  /readyz?verbose  /metrics\n/api/v1/status  head  checkpoint/{height}  tx/{id}  \
                 account/{id}  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
                 weights/{name}  peers  miner\n";
@@ -133,10 +133,10 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(get("/miner").get(miner));
 }
 
-pub async fn wrong_method() -> Reply {
+pub(super) async fn wrong_method() -> Reply {
     Err(ApiError::method())
 }
 
-pub async fn wrong_path(request: HttpRequest) -> Reply {
+pub(super) async fn wrong_path(request: HttpRequest) -> Reply {
     Err(ApiError::not_found(format!("there is nothing at {}", request.path())))
 }

@@ -113,9 +113,8 @@ async fn named(
 /// The address cannot be bound; the error names it.
 pub fn bind_node(bind: SocketAddr, backend: Arc<dyn Backend>, page: MetricsPage) -> io::Result<Bound> {
     let (backend, page) = (web::Data::from(backend), web::Data::new(page));
-    let server = HttpServer::new(move || {
-        App::new().app_data(backend.clone()).app_data(page.clone()).configure(node_routes)
-    });
+    let server =
+        HttpServer::new(move || App::new().app_data(backend.clone()).app_data(page.clone()).configure(node_routes));
     listen(bind, |at| {
         let bound = server
             .workers(1)
@@ -135,11 +134,7 @@ pub fn bind_node(bind: SocketAddr, backend: Arc<dyn Backend>, page: MetricsPage)
 pub fn bind_gateway(bind: SocketAddr, backend: Arc<dyn Backend>, params: GatewayParams) -> io::Result<Bound> {
     let (backend, shared) = (web::Data::from(backend), web::Data::new(Gateway::new(params)));
     let server = HttpServer::new(move || {
-        App::new()
-            .app_data(backend.clone())
-            .app_data(shared.clone())
-            .wrap(from_fn(named))
-            .configure(gateway_routes)
+        App::new().app_data(backend.clone()).app_data(shared.clone()).wrap(from_fn(named)).configure(gateway_routes)
     });
     listen(bind, |at| {
         let bound = server
@@ -153,10 +148,7 @@ pub fn bind_gateway(bind: SocketAddr, backend: Arc<dyn Backend>, params: Gateway
     })
 }
 
-fn listen(
-    at: SocketAddr,
-    bind: impl FnOnce(SocketAddr) -> io::Result<(Vec<SocketAddr>, Server)>,
-) -> io::Result<Bound> {
+fn listen(at: SocketAddr, bind: impl FnOnce(SocketAddr) -> io::Result<(Vec<SocketAddr>, Server)>) -> io::Result<Bound> {
     let (addresses, server) = bind(at).map_err(|e| io::Error::new(e.kind(), format!("{at}: {e}")))?;
     Ok(Bound { server, address: addresses.first().copied().unwrap_or(at) })
 }

@@ -101,7 +101,8 @@ fn fractions(row: &[u16]) -> Vec<f64> {
 fn answer(answer: &Answer) -> (&'static str, Value) {
     match answer {
         Answer::Classes { probabilities } => {
-            let label = |row: &[u16]| row.iter().enumerate().max_by_key(|(i, p)| (**p, std::cmp::Reverse(*i))).map(|(i, _)| i);
+            let label =
+                |row: &[u16]| row.iter().enumerate().max_by_key(|(i, p)| (**p, std::cmp::Reverse(*i))).map(|(i, _)| i);
             let rows = probabilities.iter().map(|r| json!({ "label": label(r), "probabilities": fractions(r) }));
             ("classes", rows.collect())
         }
@@ -131,7 +132,7 @@ fn document(id: &str, subnet: &str, done: &Done) -> Value {
     Value::Object(document)
 }
 
-pub async fn query(
+pub(super) async fn query(
     node: web::Data<dyn Backend>,
     shared: web::Data<Gateway>,
     subnet: web::Path<String>,

@@ -92,7 +92,7 @@ fn model_json(model: &ModelReport) -> Value {
     })
 }
 
-pub async fn models(node: Node) -> Outcome {
+pub(super) async fn models(node: Node) -> Outcome {
     let models = node.models().await?;
     Ok(HttpResponse::Ok().json(json!({ "object": "list", "data": models.iter().map(model_json).collect::<Vec<_>>() })))
 }
@@ -108,15 +108,15 @@ pub async fn find(node: &dyn Backend, name: &str) -> Result<ModelReport, ApiErro
     found.ok_or_else(|| ApiError::model(name, &known))
 }
 
-pub async fn model(node: Node, name: web::Path<String>) -> Outcome {
+pub(super) async fn model(node: Node, name: web::Path<String>) -> Outcome {
     Ok(HttpResponse::Ok().json(model_json(&find(node.get_ref(), &name).await?)))
 }
 
-pub async fn completions(node: Node, shared: Shared, request: HttpRequest, payload: web::Payload) -> Outcome {
+pub(super) async fn completions(node: Node, shared: Shared, request: HttpRequest, payload: web::Payload) -> Outcome {
     text(&node, &shared, Style::Completion, &request, payload).await
 }
 
-pub async fn chat(node: Node, shared: Shared, request: HttpRequest, payload: web::Payload) -> Outcome {
+pub(super) async fn chat(node: Node, shared: Shared, request: HttpRequest, payload: web::Payload) -> Outcome {
     text(&node, &shared, Style::Chat, &request, payload).await
 }
 

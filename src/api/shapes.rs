@@ -297,7 +297,8 @@ impl TextAssembler {
             text += chunk.valid();
             used += chunk.valid().len();
             // At the very end up to three bytes may be the begin of a character whose rest is still to come.
-            let unfinished = end == self.tail.len() && std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none());
+            let unfinished =
+                end == self.tail.len() && std::str::from_utf8(chunk.invalid()).is_err_and(|e| e.error_len().is_none());
             if !chunk.invalid().is_empty() && !unfinished {
                 text.push('\u{fffd}');
                 used = end;

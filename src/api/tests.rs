@@ -152,7 +152,12 @@ impl Backend for Fixed {
             match miners {
                 Miners::Good => list.extend(rest),
                 Miners::Relayed => {
-                    list.extend([Frame::Started(served(2)), Frame::Piece(vec![0xaf]), piece("me"), done(&ask.query, 2)]);
+                    list.extend([
+                        Frame::Started(served(2)),
+                        Frame::Piece(vec![0xaf]),
+                        piece("me"),
+                        done(&ask.query, 2),
+                    ]);
                 }
                 Miners::Cut => list.push(Frame::Failed(QueryError::new(QueryFault::NoCapacity, "the miner was lost"))),
                 Miners::Gone | Miners::None => {}
@@ -184,7 +189,11 @@ fn params() -> GatewayParams {
 }
 
 /// One request to a gateway: status, headers, body.
-async fn gateway(node: Arc<Fixed>, params: GatewayParams, request: test::TestRequest) -> (u16, Vec<(String, String)>, String) {
+async fn gateway(
+    node: Arc<Fixed>,
+    params: GatewayParams,
+    request: test::TestRequest,
+) -> (u16, Vec<(String, String)>, String) {
     let (backend, shared) = (web::Data::from(node as Arc<dyn Backend>), web::Data::new(Gateway::new(params)));
     let app = App::new().app_data(backend).app_data(shared).wrap(from_fn(named)).configure(gateway_routes);
     let app = test::init_service(app).await;
@@ -283,7 +292,7 @@ async fn a_completion_has_text_usage_and_says_who_answered() {
     assert_eq!(header("x-starling-attempts"), Some("1"));
     assert_eq!(header("x-starling-model-hash"), Some("08".repeat(32).as_str()));
     assert_eq!(header("x-request-id"), Some("0909090909090909"));
-    let asked = node.asked.lock().unwrap();
+    let asked = node.asked.lock().unwrap().clone();
     assert_eq!((asked[0].subnet, asked[0].deadline_ms, asked[0].stream), (SubnetId(1), 5_000, false));
     assert!(matches!(&asked[0].query, Query::Complete { seed: 4, temperature_milli: 0, max_bytes: 10, .. }));
 
@@ -309,8 +318,20 @@ async fn errors_have_the_openai_shape_and_the_promised_status() {
         (Miners::Good, params(), raw("{ this is no json"), 400, "invalid_request_error"),
         (Miners::Good, params(), raw("[]"), 400, "invalid_request_error"),
         (Miners::Good, params(), post("/v1/completions", &json!({ "prompt": "a" })), 400, "invalid_request_error"),
-        (Miners::Good, params(), post("/v1/completions", &json!({ "model": "vision", "prompt": "a" })), 400, "invalid_request_error"),
-        (Miners::Good, params(), post("/v1/completions", &json!({ "model": "nope", "prompt": "a" })), 404, "model_not_found"),
+        (
+            Miners::Good,
+            params(),
+            post("/v1/completions", &json!({ "model": "vision", "prompt": "a" })),
+            400,
+            "invalid_request_error",
+        ),
+        (
+            Miners::Good,
+            params(),
+            post("/v1/completions", &json!({ "model": "nope", "prompt": "a" })),
+            404,
+            "model_not_found",
+        ),
         (Miners::Good, closed, post("/v1/completions", &good), 401, "invalid_api_key"),
         (Miners::Good, small, post("/v1/completions", &good), 413, "request_too_large"),
         (Miners::Good, full, post("/v1/completions", &good), 429, "rate_limit_exceeded"),
@@ -320,7 +341,13 @@ async fn errors_have_the_openai_shape_and_the_promised_status() {
         (Miners::Good, params(), post("/v1/embeddings", &good), 404, "not_found"),
         (Miners::Good, params(), test::TestRequest::get().uri("/v1/completions"), 405, "method_not_allowed"),
         (Miners::Good, params(), post("/v1/query/vision", &json!({})), 400, "invalid_request_error"),
-        (Miners::Good, params(), post("/v1/query/vision", &json!({ "classify": { "images": [[1, 2]] } })), 400, "invalid_request_error"),
+        (
+            Miners::Good,
+            params(),
+            post("/v1/query/vision", &json!({ "classify": { "images": [[1, 2]] } })),
+            400,
+            "invalid_request_error",
+        ),
     ];
     for (i, (miners, params, request, status, code)) in cases.into_iter().enumerate() {
         let (found, headers, body) = gateway(Fixed::with(miners), params, request).await;
@@ -340,7 +367,7 @@ async fn a_known_key_is_let_in() {
     assert_eq!(gateway(Fixed::with(Miners::Good), closed, request).await.0, 200);
 }
 
-#[actix_web::test(start_paused = true)]
+#[tokio::test(start_paused = true)]
 async fn a_silent_miner_is_a_timeout() {
     let body = json!({ "model": "text", "prompt": "a", "starling": { "deadline_ms": 50 } });
     for stream in [false, true] {
@@ -394,7 +421,7 @@ async fn a_stream_that_loses_its_miner_ends_with_an_error_event() {
     }
 }
 
-#[actix_web::test(start_paused = true)]
+#[tokio::test(start_paused = true)]
 async fn a_quiet_stream_is_kept_open_by_pings() {
     let (send, frames) = mpsc::channel(4);
     let permit = Arc::new(tokio::sync::Semaphore::new(1)).acquire_owned().await.unwrap();
@@ -404,7 +431,7 @@ async fn a_quiet_stream_is_kept_open_by_pings() {
     let began = tokio::time::Instant::now();
     for n in 1..=3 {
         let event = futures::StreamExt::next(&mut events).await.unwrap().unwrap();
-        assert_eq!((event.as_ref(), began.elapsed()), (&b": ping\n\n"[..], stream::PING_EVERY * n));
+        assert_eq!((event.as_ref(), began.elapsed().as_secs()), (&b": ping\n\n"[..], 10 * n));
     }
     drop(send);
     let event = futures::StreamExt::next(&mut events).await.unwrap().unwrap();

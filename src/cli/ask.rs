@@ -53,7 +53,7 @@ struct Model {
 }
 
 impl Ask {
-    pub fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
         let client = self.client(context)?;
         let model = self.choose(&client)?;
         if model.task == "vision" {
@@ -89,7 +89,9 @@ impl Ask {
 
     fn choose(&self, client: &Client) -> Result<Model, CliError> {
         let list: Value = client.get("/v1/models")?;
-        let text = |model: &Value, pointer: &str| model.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |model: &Value, pointer: &str| {
+            model.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
         let rows = list.get("data").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let mut models = rows.iter().map(|m| Model { id: text(m, "/id"), task: text(m, "/starling/task") });
         let Some(wanted) = self.model.as_ref().or(self.subnet.as_ref()) else {
@@ -223,7 +225,10 @@ fn pixels(text: &str) -> Result<Vec<u8>, CliError> {
 
 fn picture(pixels: &[u8]) -> Vec<String> {
     let shade = |p: &u8| SHADES.get(usize::from(*p) / 2).copied().unwrap_or('@');
-    pixels.chunks(8).map(|row| format!("  {}", row.iter().map(|p| shade(p).to_string().repeat(2)).collect::<String>())).collect()
+    pixels
+        .chunks(8)
+        .map(|row| format!("  {}", row.iter().map(|p| shade(p).to_string().repeat(2)).collect::<String>()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub enum Chain {
 }
 
 impl Chain {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         match self {
             Self::Head => head(context),
             Self::Checkpoint { height } => checkpoint(context, height),
@@ -132,7 +132,13 @@ pub fn resolve_account(context: &Context, text: &str) -> Result<AccountId, CliEr
 pub fn account_text(a: &AccountReport) -> Reply {
     let mut table = Table::new(&["subnet", ">member", "role", ">stake", ">earned"]).or("in no subnet");
     for m in &a.memberships {
-        table.row(vec![m.name.clone(), m.member.to_string(), m.role.clone(), m.stake.to_string(), m.earned.to_string()]);
+        table.row(vec![
+            m.name.clone(),
+            m.member.to_string(),
+            m.role.clone(),
+            m.stake.to_string(),
+            m.earned.to_string(),
+        ]);
     }
     let reply = Reply::of(a).line(format!("Account {}", a.account));
     if !a.exists {

@@ -113,7 +113,9 @@ impl Client {
                 Ok(0) => return Ok(headers),
                 Ok(_) if each(line.trim_end())? => {}
                 Ok(_) => return Ok(headers),
-                Err(e) => return Err(CliError::new(Exit::Unreachable, format!("the answer broke off: {e}"), "ask again")),
+                Err(e) => {
+                    return Err(CliError::new(Exit::Unreachable, format!("the answer broke off: {e}"), "ask again"));
+                }
             }
         }
     }
@@ -139,7 +141,8 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> CliError {
-        let sent = matches!(error, ureq::Error::Timeout(t) if !matches!(t, ureq::Timeout::Connect | ureq::Timeout::Resolve));
+        let sent =
+            matches!(error, ureq::Error::Timeout(t) if !matches!(t, ureq::Timeout::Connect | ureq::Timeout::Resolve));
         let (why, help) = match error {
             _ if sent => ("does not answer in time".to_owned(), "it is busy or stuck; give it longer with --timeout"),
             ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -153,11 +156,16 @@ impl Client {
 
     fn strange(&self, problem: &str) -> CliError {
         let message = format!("{} answers something this program does not understand: {problem}", self.base);
-        CliError::new(Exit::Failed, message, "is it a node of the same version? compare `starling version` and `starling status`")
+        CliError::new(
+            Exit::Failed,
+            message,
+            "is it a node of the same version? compare `starling version` and `starling status`",
+        )
     }
 }
 
-const START: &str = "start a node with `starling up`, a whole swarm with `starling devnet up`, or name one with --node URL";
+const START: &str =
+    "start a node with `starling up`, a whole swarm with `starling devnet up`, or name one with --node URL";
 
 fn headers(reply: &Response<ureq::Body>) -> Vec<(String, String)> {
     let text = |value: &ureq::http::HeaderValue| value.to_str().unwrap_or_default().to_owned();

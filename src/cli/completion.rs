@@ -15,7 +15,7 @@ pub struct Completion {
 }
 
 impl Completion {
-    pub fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut super::tree(), "starling", &mut text);
         // A closed pipe is no failure: `starling completion bash | head`.

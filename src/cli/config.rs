@@ -24,7 +24,7 @@ pub enum ConfigNoun {
 }
 
 impl ConfigNoun {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         match self {
             Self::Show { origin } => Ok(show(&context.config()?, origin)),
             Self::Check => Ok(checked(&context.config()?)),
@@ -132,7 +132,12 @@ fn schema() -> Reply {
             table.row(vec![key.path(), kind_words(key.kind), default.into(), key.doc.into()]);
             if let Kind::Entries(inner) = key.kind {
                 for key in inner {
-                    table.row(vec![format!("  {}", key.name), kind_words(key.kind), key.default.into(), key.doc.into()]);
+                    table.row(vec![
+                        format!("  {}", key.name),
+                        kind_words(key.kind),
+                        key.default.into(),
+                        key.doc.into(),
+                    ]);
                 }
             }
         }

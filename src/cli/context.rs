@@ -300,7 +300,11 @@ impl Context {
 /// It cannot be read, or its first line is empty.
 pub fn passphrase_of(path: &Path) -> Result<Zeroizing<String>, CliError> {
     let locked = |problem: String| {
-        CliError::new(Exit::KeyLocked, format!("passphrase file {}: {problem}", path.display()), "check the path and its mode")
+        CliError::new(
+            Exit::KeyLocked,
+            format!("passphrase file {}: {problem}", path.display()),
+            "check the path and its mode",
+        )
     };
     let file = std::fs::File::open(path).map_err(|e| locked(e.to_string()))?;
     let mut line = Zeroizing::new(String::new());

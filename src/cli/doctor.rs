@@ -58,13 +58,19 @@ impl Chart {
         self.checks.push(Check { area, what: what.into(), ok: true, detail: detail.into(), remedy: String::new() });
     }
 
-    fn bad(&mut self, area: &'static str, what: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) {
+    fn bad(
+        &mut self,
+        area: &'static str,
+        what: impl Into<String>,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.checks.push(Check { area, what: what.into(), ok: false, detail: detail.into(), remedy: remedy.into() });
     }
 }
 
 impl Doctor {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         let mut chart = Chart::default();
         let wants = |area: Area| self.area.is_none_or(|chosen| chosen == area);
         let config = match context.config() {
@@ -105,9 +111,11 @@ fn reply(chart: &Chart) -> Reply {
     if findings == 0 {
         return reply.line("\nNothing was found.");
     }
-    let reply = chart.checks.iter().filter(|c| !c.ok).fold(reply.heading("Remedies"), |reply, c| {
-        reply.line(format!("  {}: {}", c.what, c.remedy))
-    });
+    let reply = chart
+        .checks
+        .iter()
+        .filter(|c| !c.ok)
+        .fold(reply.heading("Remedies"), |reply, c| reply.line(format!("  {}: {}", c.what, c.remedy)));
     reply.exit(Exit::Findings)
 }
 
@@ -121,7 +129,9 @@ fn look_at_config(chart: &mut Chart, config: &Config) {
     }
     let path = config.genesis_path();
     match std::fs::read(&path).map_err(|e| e.to_string()).and_then(|b| Genesis::parse(&b).map_err(|e| e.to_string())) {
-        Ok(genesis) => chart.good("config", "genesis", format!("{}, chain {}", genesis.name, genesis.chain_id().short())),
+        Ok(genesis) => {
+            chart.good("config", "genesis", format!("{}, chain {}", genesis.name, genesis.chain_id().short()));
+        }
         Err(problem) => {
             let detail = format!("{}: {problem}", path.display());
             chart.bad("config", "genesis", detail, "get the network's file, then `starling init --network FILE`");

@@ -31,13 +31,38 @@ pub const EXITS: &[(u8, &str, &str, &str)] = &[
     (0, "ok", "It worked.", ""),
     (1, "failed", "It failed for a reason the message names.", "Read the message; run again with -v for the log."),
     (2, "usage", "The command line is not understood.", "Add --help after the noun."),
-    (3, "config", "The configuration is refused.", "The message names file, line and key; `starling config schema` lists all."),
+    (
+        3,
+        "config",
+        "The configuration is refused.",
+        "The message names file, line and key; `starling config schema` lists all.",
+    ),
     (4, "not_found", "There is no such thing.", "List what there is, for example with `starling subnet list`."),
-    (5, "key_locked", "A key cannot be opened.", "Check the passphrase, the file's mode (600) and `starling key list`."),
+    (
+        5,
+        "key_locked",
+        "A key cannot be opened.",
+        "Check the passphrase, the file's mode (600) and `starling key list`.",
+    ),
     (6, "unreachable", "No node or network answers.", "Start one with `starling up`, or name one with --node URL."),
-    (7, "outcome_unknown", "It was sent and is not final yet.", "`starling chain tx ID` tells later; sending again is safe."),
-    (8, "refused", "A rule of the ledger refuses it.", "`starling explain RULE` explains; nothing was changed but a fee may be due."),
-    (9, "insufficient", "The balance or the budget does not cover it.", "`starling wallet balance` shows what there is."),
+    (
+        7,
+        "outcome_unknown",
+        "It was sent and is not final yet.",
+        "`starling chain tx ID` tells later; sending again is safe.",
+    ),
+    (
+        8,
+        "refused",
+        "A rule of the ledger refuses it.",
+        "`starling explain RULE` explains; nothing was changed but a fee may be due.",
+    ),
+    (
+        9,
+        "insufficient",
+        "The balance or the budget does not cover it.",
+        "`starling wallet balance` shows what there is.",
+    ),
     (10, "confirmation_needed", "It changes something and nobody said yes.", "Add --yes, or run it on a terminal."),
     (11, "not_synced", "The node is behind the network.", "Wait; `starling status --watch` shows it catching up."),
     (12, "findings", "The examination found something.", "Each finding names its remedy."),
@@ -103,7 +128,9 @@ impl From<ConfigError> for CliError {
 impl From<KeyError> for CliError {
     fn from(error: KeyError) -> Self {
         let (exit, help) = match &error {
-            KeyError::NotFound { .. } => (Exit::NotFound, "`starling key list` shows the keys; `starling key new` makes one"),
+            KeyError::NotFound { .. } => {
+                (Exit::NotFound, "`starling key list` shows the keys; `starling key new` makes one")
+            }
             KeyError::Exists(_) => (Exit::Failed, "choose another name; keys are never overwritten"),
             KeyError::Name(_) => (Exit::Usage, ""),
             KeyError::Locked(_) => {

@@ -17,16 +17,24 @@ pub struct Explain {
 const CODES: &[(&str, &str, &str)] = &[
     ("invalid_request_error", "The request itself cannot be served as it stands.", "Compare it with the message."),
     ("model_not_found", "No subnet of that name serves queries.", "`starling subnet list`, or GET /v1/models."),
-    ("rate_limit_exceeded", "A limit on queries is reached; the message says whose.", "Wait as long as retry-after says."),
+    (
+        "rate_limit_exceeded",
+        "A limit on queries is reached; the message says whose.",
+        "Wait as long as retry-after says.",
+    ),
     ("no_capacity", "No miner takes the query now.", "Ask again; `starling subnet metagraph NAME` shows the miners."),
     ("timeout", "The deadline passed without an answer.", "Ask for less, or allow more with deadline_ms."),
-    ("invalid_api_key", "The gateway asks for a key and none of its keys was shown.", "Send authorization: Bearer KEY."),
+    (
+        "invalid_api_key",
+        "The gateway asks for a key and none of its keys was shown.",
+        "Send authorization: Bearer KEY.",
+    ),
     ("insufficient_funds", "The account cannot pay the amount and the fee.", "`starling wallet balance`."),
     ("not_synced", "The node is behind the network and cannot judge a transaction.", "`starling status --watch`."),
 ];
 
 impl Explain {
-    pub fn run(self) -> Result<Reply, CliError> {
+    pub(super) fn run(self) -> Result<Reply, CliError> {
         let code = self.code.to_lowercase();
         if code == "exits" {
             return Ok(exits());
@@ -57,8 +65,10 @@ fn exits() -> Reply {
     for (number, name, meaning, remedy) in EXITS {
         table.row(vec![number.to_string(), (*name).into(), (*meaning).into(), (*remedy).into()]);
     }
-    let rows: Vec<_> =
-        EXITS.iter().map(|(number, name, meaning, _)| json!({ "exit": number, "name": name, "meaning": meaning })).collect();
+    let rows: Vec<_> = EXITS
+        .iter()
+        .map(|(number, name, meaning, _)| json!({ "exit": number, "name": name, "meaning": meaning }))
+        .collect();
     Reply::of(&rows).table(table)
 }
 

@@ -41,7 +41,7 @@ const TEMPLATES: [(Role, &str); 4] = [
 ];
 
 impl Init {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         let mut trial = context.clone();
         trial.set("node.roles", self.roles.clone(), "--roles");
         if !self.bootnode.is_empty() {
@@ -91,7 +91,8 @@ impl Init {
     fn genesis(&self, config: &Config) -> Result<Option<(Genesis, Vec<u8>)>, CliError> {
         let Some(path) = &self.network else { return Ok(None) };
         let bytes = std::fs::read(path).map_err(|e| CliError::file(path, &e))?;
-        let refused = |message: String| CliError::new(Exit::Config, message, "the file must be the network's own, byte for byte");
+        let refused =
+            |message: String| CliError::new(Exit::Config, message, "the file must be the network's own, byte for byte");
         let genesis = Genesis::parse(&bytes).map_err(|e| refused(format!("{}: {e}", path.display())))?;
         let present = config.node.data_dir.join("genesis.toml");
         if let Some(other) = std::fs::read(&present).ok().filter(|other| *other != bytes) {
@@ -109,7 +110,8 @@ impl Init {
     /// The commented file of the first role that has one, with what was asked for put in.
     fn configuration(&self, config: &Config) -> String {
         let template = TEMPLATES.iter().find(|(role, _)| config.has(*role)).map_or(TEMPLATES[3].1, |(_, text)| text);
-        let list = |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect()).to_string();
+        let list =
+            |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect()).to_string();
         let roles = list(config.node.roles.iter().map(|r| r.name().to_owned()).collect());
         let bootnodes = list(config.network.bootnodes.clone());
         let lines = template.lines().map(|line| match line.split_once(" = ").map(|(key, _)| key) {
@@ -159,7 +161,9 @@ impl Init {
         let reply = if has_genesis {
             reply
         } else {
-            reply.hint(format!("put the network's genesis file at {dir}/genesis.toml, or run init again with --network FILE"))
+            reply.hint(format!(
+                "put the network's genesis file at {dir}/genesis.toml, or run init again with --network FILE"
+            ))
         };
         let reply = reply.hint(format!("starling up --data-dir {dir}"));
         if config.has(Role::Miner) || config.has(Role::Validator) {

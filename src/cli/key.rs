@@ -112,7 +112,7 @@ pub struct Verify {
 }
 
 impl Key {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         let keystore = context.keystore()?;
         match self {
             Self::New(new) => create(context, &keystore, &new.name, new.kind, new.plain, &fresh()?),

@@ -14,10 +14,19 @@ pub enum Miner {
 }
 
 impl Miner {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         let report: MinerReport = context.client()?.get("/api/v1/miner")?;
         let mut table = Table::new(&[
-            "subnet", ">member", "state", "model", ">answered", ">refused", ">failed", ">rank", ">incentive", ">earned",
+            "subnet",
+            ">member",
+            "state",
+            "model",
+            ">answered",
+            ">refused",
+            ">failed",
+            ">rank",
+            ">incentive",
+            ">earned",
         ])
         .or("this node runs no miner: add the role and a [[miner.entries]] table to its configuration");
         for m in &report.miners {

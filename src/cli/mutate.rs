@@ -102,7 +102,8 @@ pub fn register(context: &Context, wanted: &Register) -> Result<Reply, CliError>
         SeatRole::Validator => (Role::Validator, "validator"),
     };
     let price = subnet.registration_price;
-    let what = format!("take a {word}'s seat in {} for at most {price}, served by node {}", subnet.name, operator.short());
+    let what =
+        format!("take a {word}'s seat in {} for at most {price}, served by node {}", subnet.name, operator.short());
     let operator = crate::protocol::ids::PublicKey(operator.0);
     send(context, what, price.0, Action::Register { subnet: subnet.id, role, operator, max_bond: price.0 })
 }

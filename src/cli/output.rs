@@ -76,7 +76,11 @@ impl Table {
 
     fn csv(&self) -> String {
         let quote = |cell: &str| {
-            if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+            if cell.contains([',', '"', '\n', '\r']) {
+                format!("\"{}\"", cell.replace('"', "\"\""))
+            } else {
+                cell.to_owned()
+            }
         };
         let head = self.head.iter().map(|(name, _)| quote(&name.to_lowercase().replace(' ', "_"))).collect::<Vec<_>>();
         let rows = self.rows.iter().map(|row| row.iter().map(|c| quote(c)).collect::<Vec<_>>());
@@ -175,7 +179,9 @@ impl Reply {
         for block in &self.blocks {
             match block {
                 Block::Line(text) => out += &format!("{text}\n"),
-                Block::Heading(text) => out += &format!("{}{}\n", if out.is_empty() { "" } else { "\n" }, ink.bold(text)),
+                Block::Heading(text) => {
+                    out += &format!("{}{}\n", if out.is_empty() { "" } else { "\n" }, ink.bold(text));
+                }
                 Block::Facts(facts) => {
                     let width = facts.iter().map(|(k, _)| k.chars().count()).max().unwrap_or(0);
                     for (name, value) in facts {
@@ -309,7 +315,11 @@ impl Printer {
     pub fn error(self, error: &CliError) -> io::Result<()> {
         if matches!(self.format, Format::Json | Format::Jsonl) {
             let document = json!({ "v": DOCUMENT_VERSION, "ok": false, "error": error });
-            return self.raw(&if self.format == Format::Json { format!("{document:#}\n") } else { format!("{document}\n") });
+            return self.raw(&if self.format == Format::Json {
+                format!("{document:#}\n")
+            } else {
+                format!("{document}\n")
+            });
         }
         let ink = self.coloured(io::stderr().is_terminal());
         let mut out = io::stderr().lock();
@@ -363,7 +373,8 @@ mod tests {
         let mut table = Table::new(&["name", ">stake"]);
         table.row(vec!["a".into(), "1".into()]);
         table.row(vec!["longer".into(), "100".into()]);
-        let reply = Reply::of(&1).facts([("height", "5".to_owned()), ("peers", String::new())]).table(table).hint("go on");
+        let reply =
+            Reply::of(&1).facts([("height", "5".to_owned()), ("peers", String::new())]).table(table).hint("go on");
         let expected = "  height  5\n  NAME    STAKE\n  a           1\n  longer    100\n\nnext: go on\n";
         assert_eq!(reply.text(Ink(false)), expected);
         assert_eq!(reply.render(Format::Csv, Ink(false)), "name,stake\na,1\nlonger,100\n");
@@ -375,7 +386,9 @@ mod tests {
 
     #[test]
     fn spans_and_sizes_are_readable() {
-        for (ms, text) in [(5, "5 ms"), (1_540, "1.5 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min"), (90_000_000, "1 d 1 h")] {
+        for (ms, text) in
+            [(5, "5 ms"), (1_540, "1.5 s"), (61_000, "1 min 1 s"), (7_260_000, "2 h 1 min"), (90_000_000, "1 d 1 h")]
+        {
             assert_eq!(ago(ms), text);
         }
         for (bytes, text) in [(5, "5 B"), (1_536, "1.5 KiB"), (157_286_400, "150.0 MiB"), (3_221_225_472, "3.0 GiB")] {

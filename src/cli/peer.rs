@@ -16,7 +16,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         let peers: PeersReport = context.client()?.get("/api/v1/peers")?;
         Ok(match self {
             Self::List => list(&peers),

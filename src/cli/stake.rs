@@ -21,7 +21,7 @@ pub enum Stake {
 }
 
 impl Stake {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         match self {
             Self::Add { amount } => mutate::stake(context, super::wallet::amount(&amount)?),
             Self::List => list(context),
@@ -37,7 +37,13 @@ fn list(context: &Context) -> Result<Reply, CliError> {
     let seat = committee.members.iter().find(|m| m.account == id);
     let mut table = Table::new(&["subnet", ">member", "role", ">stake", ">earned"]).or("behind no seat in a subnet");
     for m in &a.memberships {
-        table.row(vec![m.name.clone(), m.member.to_string(), m.role.clone(), m.stake.to_string(), m.earned.to_string()]);
+        table.row(vec![
+            m.name.clone(),
+            m.member.to_string(),
+            m.role.clone(),
+            m.stake.to_string(),
+            m.earned.to_string(),
+        ]);
     }
     let data = json!({ "account": id, "staked": a.staked, "display": a.staked.to_string(),
         "committee_weight": seat.map(|s| s.weight), "memberships": a.memberships });

@@ -30,7 +30,7 @@ pub struct Top {
 
 impl Status {
     /// Exit 0 ready, 11 when behind, 6 when nobody answers.
-    pub fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
         let client = context.client()?;
         if self.watch {
             return watch(context, Duration::from_secs(1), |ink| Ok(reply(&client.get("/api/v1/status")?, ink)));
@@ -46,7 +46,7 @@ impl Status {
 }
 
 impl Top {
-    pub fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Option<Reply>, CliError> {
         let client = context.client()?;
         watch(context, Duration::from_millis(self.every.clamp(100, 60_000)), |ink| overview(&client, ink))
     }
@@ -95,7 +95,8 @@ pub fn reply(status: &NodeStatus, ink: Ink) -> Reply {
         0 => "0 (genesis)".to_owned(),
         height => format!("{height}, finalised {} ago", ago(status.finalised_age_ms)),
     };
-    let mut reply = Reply::of(status).line(format!("{} is {} on {}", ink.bold(&name), word(status.state, ink), status.network));
+    let mut reply =
+        Reply::of(status).line(format!("{} is {} on {}", ink.bold(&name), word(status.state, ink), status.network));
     reply = reply.facts([
         ("height", height),
         ("checkpoint", status.finalised.to_string()),
@@ -144,14 +145,25 @@ fn overview(client: &Client, ink: Ink) -> Result<Reply, CliError> {
     let name = if status.name.is_empty() { status.node.short() } else { status.name.clone() };
     let mut head = format!("{} {} · {}", ink.bold(&name), word(status.state, ink), status.network);
     let age = ago(status.finalised_age_ms);
-    let _ = write!(head, " · height {} ({age} ago) · {} peers · up {}", status.height, status.peers, ago(status.uptime_s * 1_000));
+    let _ = write!(
+        head,
+        " · height {} ({age} ago) · {} peers · up {}",
+        status.height,
+        status.peers,
+        ago(status.uptime_s * 1_000)
+    );
     let data = json!({ "status": status, "committee": committee, "peers": peers, "metagraphs": graphs });
     let mut reply = Reply::of(&data).line(head);
     let mut table = Table::new(&[">#", "member", ">share", "signed the last"]).or("no committee");
     for row in &committee.members {
         let mark = if row.signed_last { "yes" } else { "no" };
         let own = if row.local { " (this node)" } else { "" };
-        table.row(vec![row.index.to_string(), format!("{}{own}", row.account.short()), row.share.to_string(), mark.into()]);
+        table.row(vec![
+            row.index.to_string(),
+            format!("{}{own}", row.account.short()),
+            row.share.to_string(),
+            mark.into(),
+        ]);
     }
     reply = reply.heading(format!("Committee of term {}", committee.term)).table(table);
     for graph in &graphs {
@@ -190,13 +202,20 @@ mod tests {
             peers: 9,
             roles: vec!["validator".into()],
             uptime_s: 128,
-            subnets: vec![SubnetBrief { name: "vision".into(), task: "vision".into(), epoch: 12, ..Default::default() }],
+            subnets: vec![SubnetBrief {
+                name: "vision".into(),
+                task: "vision".into(),
+                epoch: 12,
+                ..Default::default()
+            }],
             notes: vec!["the clock is 3 s off".into()],
             ..Default::default()
         };
         let text = reply(&status, Ink(false)).text(Ink(false));
         assert!(text.starts_with("validator-0 is ready on devnet\n"), "{text}");
-        for part in ["height      128, finalised 420 ms ago", "up for      2 min 8 s", "! the clock is 3 s off", "next: "] {
+        for part in
+            ["height      128, finalised 420 ms ago", "up for      2 min 8 s", "! the clock is 3 s off", "next: "]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("account") && !text.contains("votes"));

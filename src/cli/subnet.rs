@@ -46,7 +46,7 @@ pub enum SeatRole {
 }
 
 impl Subnet {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         match self {
             Self::List => list(context),
             Self::Show { subnet } => show(context, &subnet),
@@ -70,8 +70,9 @@ pub fn segment(subnet: &str) -> Result<&str, CliError> {
 
 fn list(context: &Context) -> Result<Reply, CliError> {
     let subnets: Vec<SubnetReport> = context.client()?.get("/api/v1/subnets")?;
-    let mut table = Table::new(&[">id", "name", "task", "kind", ">tempo", ">epoch", ">miners", ">validators", ">per epoch"])
-        .or("this network has no subnet yet");
+    let mut table =
+        Table::new(&[">id", "name", "task", "kind", ">tempo", ">epoch", ">miners", ">validators", ">per epoch"])
+            .or("this network has no subnet yet");
     for s in &subnets {
         table.row(vec![
             s.id.to_string(),
@@ -118,8 +119,9 @@ fn show(context: &Context, subnet: &str) -> Result<Reply, CliError> {
 pub fn miners_table(graph: &MetagraphReport) -> Table {
     let mut miners: Vec<&MetagraphRow> = graph.rows.iter().filter(|r| r.role == "miner").collect();
     miners.sort_by_key(|r| (std::cmp::Reverse(r.incentive), std::cmp::Reverse(r.earned), r.member));
-    let mut table = Table::new(&[">member", "account", "node", ">score", ">consensus", ">incentive", ">earned", ">last epoch"])
-        .or("no miners yet");
+    let mut table =
+        Table::new(&[">member", "account", "node", ">score", ">consensus", ">incentive", ">earned", ">last epoch"])
+            .or("no miners yet");
     for r in miners {
         table.row(vec![
             r.member.to_string(),

@@ -32,7 +32,7 @@ pub struct Up {
 }
 
 impl Up {
-    pub fn run(self, mut context: Context) -> Result<Option<Reply>, CliError> {
+    pub(super) fn run(self, mut context: Context) -> Result<Option<Reply>, CliError> {
         let config = self.configure(&mut context)?;
         for finding in check::findings(&config) {
             context.printer.note(&format!("warning: {}: {} ({})", finding.key, finding.problem, finding.remedy));
@@ -104,7 +104,8 @@ fn sealed_keys(config: &Config) -> Result<Vec<String>, CliError> {
     for (name, kind) in needed_keys(config) {
         let info = keystore.info(name).map_err(|e| match e {
             KeyError::NotFound { .. } => {
-                let help = format!("`starling init` makes all keys; `starling key new {name} --kind {kind}` makes this one");
+                let help =
+                    format!("`starling init` makes all keys; `starling key new {name} --kind {kind}` makes this one");
                 CliError::new(Exit::NotFound, e.to_string(), help)
             }
             other => other.into(),

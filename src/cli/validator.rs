@@ -27,7 +27,7 @@ pub enum Weights {
 }
 
 impl Validator {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         let Self::Weights(Weights::Show { subnet }) = self;
         let path = format!("/api/v1/weights/{}", super::subnet::segment(&subnet)?);
         Ok(reply(&context.client()?.get(&path)?))

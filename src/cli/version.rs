@@ -11,11 +11,13 @@ use crate::protocol::codec;
 pub struct Version {}
 
 impl Version {
-    pub fn run(self) -> Result<Reply, CliError> {
+    pub(super) fn run(self) -> Result<Reply, CliError> {
         let (version, target) = (env!("CARGO_PKG_VERSION"), concat_target());
         let wire = codec::VERSION;
-        Ok(Reply::of(&json!({ "version": version, "wire": wire, "target": target, "licence": env!("CARGO_PKG_LICENSE") }))
-            .line(format!("starling {version} (wire {wire}, {target})")))
+        Ok(Reply::of(
+            &json!({ "version": version, "wire": wire, "target": target, "licence": env!("CARGO_PKG_LICENSE") }),
+        )
+        .line(format!("starling {version} (wire {wire}, {target})")))
     }
 }
 

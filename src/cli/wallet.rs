@@ -37,7 +37,7 @@ pub struct Send {
 }
 
 impl Wallet {
-    pub fn run(self, context: &Context) -> Result<Reply, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         match self {
             Self::Balance { account } => balance(context, account.as_deref()),
             Self::Send(send) => {
@@ -89,7 +89,11 @@ fn balance(context: &Context, account: Option<&str>) -> Result<Reply, CliError> 
         ("seats", seats),
         ("at height", a.height.to_string()),
     ]);
-    Ok(if a.exists { reply } else { reply.line("  The ledger does not know it yet: it exists from its first deposit.") })
+    Ok(if a.exists {
+        reply
+    } else {
+        reply.line("  The ledger does not know it yet: it exists from its first deposit.")
+    })
 }
 
 #[cfg(test)]

@@ -29,7 +29,11 @@ fn is_local(bind: &SocketAddr) -> bool {
 /// The first rule that is broken.
 pub fn refuse(config: &Config) -> Result<(), ConfigError> {
     if config.node.roles.is_empty() {
-        return Err(refusal(config, "node.roles", "is empty; give at least one of boot, full, validator, miner, gateway"));
+        return Err(refusal(
+            config,
+            "node.roles",
+            "is empty; give at least one of boot, full, validator, miner, gateway",
+        ));
     }
     let gateway = &config.gateway;
     if config.has(Role::Gateway) && !is_local(&gateway.bind) && gateway.api_keys.is_empty() && !gateway.insecure {
@@ -62,7 +66,9 @@ pub fn refuse(config: &Config) -> Result<(), ConfigError> {
         }
     }
     match config.network.bootnodes.iter().find(|a| !a.contains("/p2p/") && !a.starts_with("/dnsaddr/")) {
-        Some(text) => Err(refusal(config, "network.bootnodes", format!("holds {text}, which lacks /p2p/ and the peer id"))),
+        Some(text) => {
+            Err(refusal(config, "network.bootnodes", format!("holds {text}, which lacks /p2p/ and the peer id")))
+        }
         None => Ok(()),
     }
 }
@@ -83,7 +89,11 @@ pub fn findings(config: &Config) -> Vec<Finding> {
         list.push(Finding { key: key.to_owned(), problem: problem.to_owned(), remedy: remedy.to_owned() });
     };
     if config.has(Role::Miner) && config.miner.entries.is_empty() {
-        add("miner.entries", "the node is a miner and mines in no subnet", "add a [[miner.entries]] table with a subnet");
+        add(
+            "miner.entries",
+            "the node is a miner and mines in no subnet",
+            "add a [[miner.entries]] table with a subnet",
+        );
     }
     if !config.has(Role::Miner) && !config.miner.entries.is_empty() {
         add("node.roles", "miners are described and the node is none", "add \"miner\" to node.roles");

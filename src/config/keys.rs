@@ -88,7 +88,13 @@ pub const KEYS: &[Key] = &[
         "Addresses to accept links on.",
     ),
     key("network", "announce", Kind::List, "[]", "Addresses to tell others; empty: those found out."),
-    key("network", "bootnodes", Kind::List, "[]", "Multiaddrs to join by, beside those of the genesis; each ends in /p2p/."),
+    key(
+        "network",
+        "bootnodes",
+        Kind::List,
+        "[]",
+        "Multiaddrs to join by, beside those of the genesis; each ends in /p2p/.",
+    ),
     key("network", "peers_target", whole(1, 500), "50", "How many peers to keep."),
     key("network", "memory_max_mb", whole(64, 1_048_576), "1024", "New links are refused above this resident size."),
     key("network", "dev", Kind::Flag, "false", "Development: loopback addresses are told, chaos commands obeyed."),
@@ -256,7 +262,11 @@ mod tests {
             (Kind::Socket, "\"localhost\"", "like \"127.0.0.1:8080\""),
             (Kind::ListOf(ROLES), "[\"miner\", \"validtor\"]", "did you mean \"validator\"?"),
             (Kind::List, "\"a\"", "list of texts"),
-            (Kind::Entries(ENTRY_KEYS), "[{ subnet = \"a\", stepz = 1 }]", "unknown key `stepz`; did you mean `steps`?"),
+            (
+                Kind::Entries(ENTRY_KEYS),
+                "[{ subnet = \"a\", stepz = 1 }]",
+                "unknown key `stepz`; did you mean `steps`?",
+            ),
             (Kind::Entries(ENTRY_KEYS), "[{ steps = 1 }]", "number 1 lacks `subnet`"),
         ] {
             let found = problem(kind, &value(text)).unwrap();

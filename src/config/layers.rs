@@ -84,7 +84,8 @@ pub fn merge(sources: &Sources) -> Result<Layered, ConfigError> {
     layered.values.append(&mut upper.values);
     layered.add_environment(&sources.environment)?;
     layered.add_flags(&sources.flags)?;
-    let origin = if sources.data_dir.is_some() { Origin::Flag("--data-dir".into()) } else { layered.origin("node.data_dir") };
+    let origin =
+        if sources.data_dir.is_some() { Origin::Flag("--data-dir".into()) } else { layered.origin("node.data_dir") };
     layered.values.insert("node.data_dir".into(), (Value::String(data_dir.display().to_string()), origin));
     Ok(layered)
 }
@@ -131,7 +132,8 @@ impl Layered {
                 return Err(syntax(origin, format!("`{name}` is a section; write [{name}]")));
             };
             for (key, value) in table {
-                let value = plain(value.get_ref()).ok_or_else(|| syntax(origin.clone(), "a date has no place here".into()))?;
+                let value =
+                    plain(value.get_ref()).ok_or_else(|| syntax(origin.clone(), "a date has no place here".into()))?;
                 self.set(&format!("{name}.{}", key.get_ref()), value, at(key.span().start), path.parent())?;
             }
         }
@@ -270,9 +272,14 @@ mod tests {
     #[test]
     fn flags_lie_over_the_environment_over_the_file_over_the_data_dir_over_defaults() {
         let dir = scratch("precedence");
-        std::fs::write(dir.join("config.toml"), "[gateway]\nqueries_max = 1\n[network]\npeers_target = 1\n[pool]\njobs_max = 1\n[log]\nfilter = \"own\"\n").unwrap();
+        std::fs::write(
+            dir.join("config.toml"),
+            "[gateway]\nqueries_max = 1\n[network]\npeers_target = 1\n[pool]\njobs_max = 1\n[log]\nfilter = \"own\"\n",
+        )
+        .unwrap();
         let file = dir.join("given.toml");
-        std::fs::write(&file, "[gateway]\nqueries_max = 2\n[network]\npeers_target = 2\n[pool]\njobs_max = 2\n").unwrap();
+        std::fs::write(&file, "[gateway]\nqueries_max = 2\n[network]\npeers_target = 2\n[pool]\njobs_max = 2\n")
+            .unwrap();
         let sources = Sources {
             flags: vec![("gateway.queries_max".into(), "4".into(), "--set".into())],
             environment: vec![
@@ -309,7 +316,10 @@ mod tests {
             "c.toml:3: unknown key `network.bootnode`; did you mean `network.bootnodes`?"
         );
         assert_eq!(text("[netwrok]\n"), "c.toml:1: unknown key `netwrok`; did you mean `[network]`?");
-        assert_eq!(text("[http]\ninsecure = true\n"), "c.toml:2: unknown key `http.insecure`; did you mean `gateway.insecure`?");
+        assert_eq!(
+            text("[http]\ninsecure = true\n"),
+            "c.toml:2: unknown key `http.insecure`; did you mean `gateway.insecure`?"
+        );
         assert!(text("[http]\nbind = 5\n").starts_with("c.toml:2: `http.bind` must be an address"));
         assert!(text("[http\n").starts_with("c.toml:1: "));
         let sources = Sources { environment: vec![("STARLING_HTTP_BNID".into(), "x".into())], ..Sources::default() };

@@ -367,7 +367,10 @@ fn derive(passphrase: &str, salt: &[u8], cost: Cost) -> Result<Zeroizing<[u8; 32
 }
 
 fn render(
-    kind: KeyKind, key: &SecretKey, protection: &Protection, chance: &mut Chance,
+    kind: KeyKind,
+    key: &SecretKey,
+    protection: &Protection,
+    chance: &mut Chance,
 ) -> Result<Zeroizing<String>, KeyError> {
     let public = key.public();
     let id = to_hex(&random::<16>(chance));
@@ -490,7 +493,10 @@ mod tests {
         assert!(!text.contains(&to_hex(key.seed())) && text.contains("argon2id"));
         assert_eq!(store.open("cold", say("right")).unwrap().public(), key.public());
         assert!(matches!(store.open("cold", say("wrong")), Err(KeyError::WrongPassphrase(_))));
-        assert!(matches!(store.create("cold", KeyKind::Account, &key, &sealed("x"), &mut draw()), Err(KeyError::Exists(_))));
+        assert!(matches!(
+            store.create("cold", KeyKind::Account, &key, &sealed("x"), &mut draw()),
+            Err(KeyError::Exists(_))
+        ));
         assert!(matches!(store.open("warm", say("right")), Err(KeyError::NotFound { .. })));
         assert_eq!(store.list().unwrap().0, [info]);
     }
