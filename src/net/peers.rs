@@ -29,6 +29,7 @@ struct Peer {
     serves_kad: bool,
     /// To be closed then.
     doomed_ms: Option<u64>,
+    wrong_network: bool,
 }
 
 /// The table of connected peers.
@@ -62,13 +63,18 @@ impl Peers {
     }
 }
 
+/// Where the other side is, and whether we dialled it.
+fn ends(endpoint: &ConnectedPoint) -> (Multiaddr, bool) {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
+        ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), false),
+    }
+}
+
 impl Task {
     pub(super) fn on_connection(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         self.dial_ended(id, None);
-        let (address, outbound) = match endpoint {
-            ConnectedPoint::Dialer { address, .. } => (address.clone(), true),
-            ConnectedPoint::Listener { send_back_addr, .. } => (send_back_addr.clone(), false),
-        };
+        let (address, outbound) = ends(endpoint);
         let since_ms = self.now_ms();
         let entry = self.peers.peers.entry(peer).or_insert_with(|| Peer {
             connections: BTreeMap::new(),
@@ -76,6 +82,7 @@ impl Task {
             identified: false,
             serves_kad: false,
             doomed_ms: None,
+            wrong_network: false,
         });
         if entry.connections.is_empty() {
             // Until admitted, its messages are refused before they count as seen. Not earlier: gossipsub greets a new
@@ -89,20 +96,37 @@ impl Task {
         }
     }
 
-    pub(super) fn on_disconnection(&mut self, peer: PeerId, id: ConnectionId, remaining: u32, cause: &'static str) {
+    pub(super) fn on_disconnection(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        endpoint: &ConnectedPoint,
+        remaining: u32,
+        cause: &'static str,
+    ) {
         metrics::counter!("starling_net_connections_closed_total", "cause" => cause).increment(1);
+        let (address, outbound) = ends(endpoint);
         if let Some(entry) = self.peers.peers.get_mut(&peer) {
             entry.connections.remove(&id);
         }
         if remaining > 0 {
             return;
         }
-        let was = self.peers.peers.remove(&peer).is_some_and(|peer| peer.identified);
+        let Some(gone) = self.peers.peers.remove(&peer) else { return };
         self.swarm.behaviour_mut().gossip.remove_blacklisted_peer(&peer);
         self.votes.connected(&peer, false);
         self.close_exchanges(&peer);
-        if let Some(node) = identity::node_of(&peer).filter(|_| was) {
-            self.emit(Event::Disconnected { node });
+        let node = identity::node_of(&peer);
+        if let Some(node) = node.filter(|_| gone.identified) {
+            return self.emit(Event::Disconnected { node });
+        }
+        if gone.wrong_network {
+            // It left before we showed it the door.
+            self.ban(peer, WRONG_NETWORK_MS);
+        }
+        if outbound {
+            let reason = "the other side closed the connection before it said who it is".to_owned();
+            self.emit(Event::DialFailed { node, address: address.to_string(), reason });
         }
     }
 
@@ -117,6 +141,7 @@ impl Task {
         };
         if info.protocol_version != ours {
             entry.doomed_ms = Some(now_ms + FAREWELL_MS);
+            entry.wrong_network = true;
             let theirs: String = info.protocol_version.chars().take(80).collect();
             tracing::info!(peer = %peer_id, %ours, %theirs, "a peer of another network");
             return self.emit(Event::Misbehaved { node, offence: Offence::WrongNetwork { theirs } });
@@ -215,18 +240,20 @@ impl Task {
         let mut close = Vec::new();
         for (peer, entry) in &mut self.peers.peers {
             match entry.doomed_ms {
-                Some(at) if at <= now_ms => close.push((*peer, None)),
+                Some(at) if at <= now_ms => close.push((*peer, entry.wrong_network, None)),
                 None if !entry.identified && entry.since_ms + IDENTIFY_MS <= now_ms => {
                     entry.doomed_ms = Some(now_ms);
-                    close.push((*peer, Some(Offence::NoIdentity)));
+                    close.push((*peer, false, Some(Offence::NoIdentity)));
                 }
                 _ => {}
             }
         }
-        for (peer, offence) in close {
-            match offence {
-                Some(offence) => self.misbehaved(peer, offence),
-                None => self.ban(peer, WRONG_NETWORK_MS),
+        for (peer, wrong_network, offence) in close {
+            if let Some(offence) = offence {
+                self.misbehaved(peer, offence);
+            }
+            if wrong_network {
+                self.ban(peer, WRONG_NETWORK_MS);
             }
             let _gone = self.swarm.disconnect_peer_id(peer);
         }

@@ -307,9 +307,9 @@ impl Task {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_connection(peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, endpoint, num_established, cause } => {
                 let cause = if cause.is_some() { "error" } else { "closed" };
-                self.on_disconnection(peer_id, connection_id, num_established, cause);
+                self.on_disconnection(peer_id, connection_id, &endpoint, num_established, cause);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.dial_ended(connection_id, Some(&error));
