@@ -73,7 +73,7 @@ impl Bench {
 
     fn certificate(&self, view: View, ballot: Ballot) -> Certificate {
         let subject = Subject { term: 0, view, ballot };
-        let signatures = (0..3).map(|at| (at as u16, self.vote(at, view, ballot).signature)).collect();
+        let signatures = (0_u16..3).map(|at| (at, self.vote(usize::from(at), view, ballot).signature)).collect();
         Certificate::gather(&self.context, subject, &signatures, true).unwrap()
     }
 
@@ -109,7 +109,7 @@ impl Bench {
         let mut parent = self.genesis.clone();
         (1..=count)
             .map(|view| {
-                let body = Body { attendance: Bitmap::default(), transactions: vec![vec![view as u8]] };
+                let body = Body { attendance: Bitmap::default(), transactions: vec![view.to_le_bytes().to_vec()] };
                 let header = self.header(&parent, view, &body);
                 let candidate = Candidate { hash: header.hash(), parent_view: parent.view };
                 parent = header.clone();
@@ -473,7 +473,7 @@ fn records_read_back_what_they_write_and_nothing_else() {
     let proposal = bench.first(1);
     let records = [
         Record::Vote(proposal.vote),
-        Record::Candidate { header: proposal.header.clone(), body: Arc::new(proposal.body.clone()) },
+        Record::Candidate { header: Box::new(proposal.header.clone()), body: Arc::new(proposal.body.clone()) },
         Record::Certificate(bench.certificate(1, Ballot::Nullify)),
     ];
     for record in records {

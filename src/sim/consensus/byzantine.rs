@@ -243,7 +243,7 @@ impl Accomplice<'_> {
         let Effect::SendVote(vote) = effect else { return None };
         let far = (0..20).map(|i| self.vote(vote.subject.view + 3 + i * 1_000, Ballot::Nullify)).map(all);
         let members = u16::try_from(self.context.committee().members().len()).unwrap_or(1);
-        let forged = (0..members).map(|signer| Vote { signer, signature: Signature([signer as u8; 64]), ..*vote });
+        let forged = (0..members).map(|signer| Vote { signer, signature: Signature([7; 64]), ..*vote });
         Some(far.chain(forged.filter(|forged| forged.signer != self.index).map(all)).chain([all(*vote)]).collect())
     }
 
