@@ -1,4 +1,6 @@
-//! The walls to the disk. What is kept here is bytes; what they mean is decided elsewhere.
+//! Bytes that survive a crash. This room knows files and how they tear; it does not know what the bytes mean.
 
 pub mod disk;
 pub mod journal;
+pub mod keystore;
+pub mod kv;

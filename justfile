@@ -1,0 +1,33 @@
+# `just` lists what there is.
+default:
+    @just --list
+
+# Before every commit.
+check:
+    cargo fmt --check
+    cargo clippy --release --all-targets -- -D warnings
+    cargo test --release --lib
+    cargo test --release --test integration house::
+
+# Exactly what continuous integration runs.
+ci:
+    bash .ci/run
+
+# Replays one world.
+world SEED:
+    STARLING_WORLD_SEED={{SEED}} cargo test --release --test integration world -- --nocapture
+
+# Fresh seeds until one fails or you stop it.
+soak:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo test --release --test integration --no-run
+    while true; do
+        seed=$((RANDOM * 32768 + RANDOM))
+        echo "seed ${seed}"
+        STARLING_WORLD_SEED=${seed} cargo test --release --quiet --test integration world
+    done
+
+# A local swarm of ten nodes and a gateway.
+devnet *ARGS:
+    cargo run --release -- devnet up {{ARGS}}

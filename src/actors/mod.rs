@@ -1,0 +1,36 @@
+//! The actors and who talks to whom. Nothing else: this table is the graph, and `integration/house.rs` compares it with
+//! the `Links` of every actor.
+//!
+//! **T** is a tell (no reply, may be lost, counted), **A** an ask (reply and deadline). Asks form no cycle; tells may.
+//!
+//! | from | to | messages |
+//! | --- | --- | --- |
+//! | router | peer_manager | T `PeersSeen`, T `PeerMisbehaved`, T `AddressesFound`, T `HelloArrived`, A `HearPresence` |
+//! | router | query_dispatcher | T `QueryArrived`, T `QueryWithdrawn` |
+//! | router | ledger | A `OfferTransaction` |
+//! | router | checkpointer | A `HearConsensus`, T `SyncArrived` |
+//! | peer_manager | router | T `Dial`, T `Drop`, T `Admit`, T `SetPeerScore`, T `SetVoters`, A `AskPeer`, T `ReplyTo`, T `Publish` |
+//! | query_dispatcher | peer_manager | A `PickMiners`, T `QueryEnded` |
+//! | query_dispatcher | router | T `OpenQuery`, T `CancelQuery`, T `ReplyFrame` |
+//! | query_dispatcher | worker_pool | A `RunJob` |
+//! | query_dispatcher | scorer | T `AnswersCollected` |
+//! | scorer | worker_pool | A `RunJob` |
+//! | scorer | query_dispatcher | T `Challenge` |
+//! | scorer | ledger | A `ReadLedger` |
+//! | scorer | router | T `Publish` |
+//! | ledger | scorer | T `EpochOpened` |
+//! | ledger | peer_manager | T `RegistryChanged` |
+//! | ledger | checkpointer | T `PendingChanged` |
+//! | checkpointer | ledger | A `BuildCheckpoint`, A `CheckProposal`, A `Finalise`, A `ReadCheckpoints` |
+//! | checkpointer | router | T `Publish`, T `SendVote`, A `AskPeer`, T `ReplyTo` |
+//! | checkpointer | peer_manager | T `HeightReached`, T `PeerFaulted` |
+
+pub mod checkpointer;
+pub mod clock;
+pub mod ledger;
+pub mod mail;
+pub mod peer_manager;
+pub mod query_dispatcher;
+pub mod router;
+pub mod scorer;
+pub mod worker_pool;

@@ -1,0 +1,94 @@
+//! One admitted query of another node, from the job to its last frame: a future driven beside the actor.
+//!
+//! Dropping it cancels the work. Pieces leave at most so often and are joined in between; a frame the Router has no room
+//! for is kept and sent again, so that nothing of a stream is missing before its end.
+
+use std::time::Duration;
+
+use actix::Recipient;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::serving::{End, Plan, refusal};
+use crate::actors::mail::{AskError, ask, tell};
+use crate::actors::router::ReplyFrame;
+use crate::actors::worker_pool::{Cancel, Done, Job, JobError, RunJob};
+use crate::net::ReplyTicket;
+use crate::protocol::query::AnswerFrame;
+
+/// Between two pieces on the wire.
+const PIECE_EVERY: Duration = Duration::from_millis(20);
+/// Pieces between a worker and this future; what is over waits at the worker.
+const PIECES: usize = 64;
+/// The last frame is offered so often to a Router without room.
+const LAST_TRIES: u32 = 10;
+/// Beyond the job's own deadline: the pool always replies by then.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// To whom it speaks.
+#[derive(Clone, Debug)]
+pub(super) struct To {
+    pub run_job: Recipient<RunJob>,
+    pub reply_frame: Recipient<ReplyFrame>,
+}
+
+/// Answers, refuses, or stays silent, as planned.
+pub(super) async fn answer(plan: Plan, ticket: ReplyTicket, to: To) -> End {
+    if plan.wait_ms > 0 {
+        sleep(Duration::from_millis(plan.wait_ms)).await;
+    }
+    if !plan.answers {
+        return End::Failed;
+    }
+    let (frame, end) = match work(plan, ticket, &to).await {
+        Ok(Done::Answered { inferred, model, compute_ms }) => {
+            let (answer, usage) = (inferred.answer, inferred.usage);
+            (AnswerFrame::Done { answer, usage, model, compute_ms }, End::Answered)
+        }
+        Ok(_) => refusal(&JobError::Failed),
+        Err(error) => refusal(&error),
+    };
+    for _ in 0..LAST_TRIES {
+        if tell(&to.reply_frame, ReplyFrame { ticket, frame: frame.clone() }) {
+            return end;
+        }
+        sleep(PIECE_EVERY).await;
+    }
+    End::Failed
+}
+
+/// Runs the job and hands its pieces on.
+async fn work(plan: Plan, ticket: ReplyTicket, to: &To) -> Result<Done, JobError> {
+    let cancel = Cancel::new();
+    let _cancelled_with_this = cancel.on_drop();
+    let (sender, mut pieces) = mpsc::channel(PIECES);
+    let (model, query, deadline_ms) = (plan.model, plan.ask.query, plan.ask.deadline_ms);
+    let job = Job::Infer { model, query, pieces: plan.ask.stream.then_some(sender) };
+    let run = RunJob { job, lane: plan.lane, deadline_ms, cancel };
+    let reply = ask(&to.run_job, run, Duration::from_millis(deadline_ms) + GRACE);
+    tokio::pin!(reply);
+    let mut kept: Vec<u8> = Vec::new();
+    let mut next = Instant::now();
+    let mut open = true;
+    loop {
+        tokio::select! {
+            // The reply first: it holds the whole text, so pieces that have not left yet are not needed.
+            biased;
+            reply = &mut reply => return match reply {
+                Ok(result) => result,
+                Err(AskError::Late { .. }) => Err(JobError::Late),
+                Err(AskError::Gone { .. }) => Err(JobError::Failed),
+            },
+            piece = pieces.recv(), if open => match piece {
+                Some(piece) => kept.extend(piece),
+                None => open = false,
+            },
+            () = sleep_until(next), if !kept.is_empty() => {
+                if tell(&to.reply_frame, ReplyFrame { ticket, frame: AnswerFrame::Piece(kept.clone()) }) {
+                    kept.clear();
+                }
+                next = Instant::now() + PIECE_EVERY;
+            }
+        }
+    }
+}

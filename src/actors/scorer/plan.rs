@@ -1,0 +1,90 @@
+//! What a validator owes a subnet at a height: pure, and read off the ledger's state each time anew, so that nothing
+//! depends on having seen every height, and a restart or a lost message changes nothing but time.
+
+use crate::ledger::rows::{Commit, Subnet};
+use crate::ledger::state::State;
+use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, SubnetId};
+use crate::protocol::transaction::Role;
+
+/// The vector is committed so many heights before the epoch closes: time for three leaders to include it.
+const COMMIT_LEAD: u64 = 3;
+/// A transaction that had no effect after so many heights is sent again.
+pub const RESEND_HEIGHTS: u64 = 3;
+
+/// A validator's place in a subnet at a height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub subnet: SubnetId,
+    pub member: MemberId,
+    pub height: Height,
+    pub epoch: Epoch,
+    pub opened: Height,
+    pub next_open: Height,
+    /// Our commit of the open epoch is on the ledger.
+    pub committed: bool,
+    /// Our commit of the epoch before is on the ledger and waits for its reveal.
+    pub unrevealed: bool,
+}
+
+impl Seat {
+    /// The seat of an account, if it validates in the subnet.
+    pub fn of(state: &State, subnet: SubnetId, account: &AccountId) -> Option<Self> {
+        let Subnet { epoch, opened, next_open, .. } = *state.subnet(subnet)?;
+        let member = state.member_of(subnet, Role::Validator, account)?;
+        let commit = |epoch: Epoch| state.get::<Commit>(&(subnet, epoch, member));
+        let unrevealed = epoch.checked_sub(1).and_then(commit).is_some_and(|commit| !commit.revealed);
+        let (height, committed) = (state.height(), commit(epoch).is_some());
+        Some(Self { subnet, member, height, epoch, opened, next_open, committed, unrevealed })
+    }
+
+    fn commit_from(&self) -> Height {
+        self.next_open.saturating_sub(COMMIT_LEAD).max(self.opened + 1)
+    }
+
+    /// How many of the epoch's `rounds` challenges should have been put by now: spread from the epoch's opening to the
+    /// commit, none after it.
+    pub fn rounds_due(&self, rounds: u64) -> u64 {
+        let span = self.commit_from().saturating_sub(self.opened).max(1);
+        let passed = self.height.saturating_sub(self.opened);
+        if self.height >= self.commit_from() { 0 } else { (passed * rounds / span + 1).min(rounds) }
+    }
+
+    /// Whether the vector of this epoch is due.
+    pub fn commit_due(&self) -> bool {
+        self.height >= self.commit_from() && !self.committed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seat(height: Height) -> Seat {
+        Seat {
+            subnet: SubnetId(1),
+            member: MemberId(0),
+            height,
+            epoch: 3,
+            opened: 30,
+            next_open: 40,
+            committed: false,
+            unrevealed: false,
+        }
+    }
+
+    #[test]
+    fn rounds_spread_over_the_epoch_and_end_before_the_commit() {
+        let due: Vec<u64> = (30..40).map(|height| seat(height).rounds_due(3)).collect();
+        assert_eq!(due, [1, 1, 1, 2, 2, 3, 3, 0, 0, 0]);
+        let commits: Vec<bool> = (30..40).map(|height| seat(height).commit_due()).collect();
+        assert_eq!(commits.iter().position(|due| *due), Some(7));
+        assert!(!Seat { committed: true, ..seat(38) }.commit_due());
+    }
+
+    #[test]
+    fn an_epoch_too_short_for_rounds_asks_for_none() {
+        let short = Seat { next_open: 31, ..seat(31) };
+        assert_eq!(short.rounds_due(3), 0);
+        assert!(short.commit_due());
+    }
+}

@@ -1,0 +1,74 @@
+//! What the HTTP face asks of a node, and nothing more: one object-safe trait, implemented over the actors' recipients.
+//!
+//! The face knows no actor and no actor knows HTTP. Every ask has a deadline of its own, kept by whoever implements it;
+//! an answer stream ends with exactly one `Done` or `Failed`, and a stream that just closes counts as `Failed`.
+
+use async_trait::async_trait;
+
+pub use crate::actors::query_dispatcher::{AnswerStream, Frame, QueryError, QueryFault, Served};
+use crate::protocol::ids::{NodeId, AccountId, Digest, Height, SubnetId};
+use crate::protocol::query::Ask;
+use crate::protocol::report::{
+    AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport,
+    ModelReport, NodeStatus, PeersReport, Readiness, SubmitReport, SubnetReport, SupplyReport, TransactionReport,
+    WeightsReport,
+};
+
+/// Why a node could not tell something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such thing; the text names it: "no checkpoint 17 here".
+    #[error("{0}")]
+    NotFound(String),
+    /// The part that knows does not answer in time, or this node has not got that part.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Why a transaction was not taken into the pool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The bytes are no transaction of this network.
+    #[error("{0}")]
+    Malformed(String),
+    /// A rule of the ledger refuses it; `code` is the refusal's own short name.
+    #[error("{message}")]
+    Refused { code: String, message: String },
+    /// The account cannot pay the amount and the fee.
+    #[error("{0}")]
+    Insufficient(String),
+    /// This node cannot judge it now: it is behind, its pool is full, or it is stopping.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// A node, as the HTTP face sees it.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    async fn status(&self) -> Result<NodeStatus, ReadError>;
+    async fn readiness(&self) -> Readiness;
+    async fn head(&self) -> Result<HeadReport, ReadError>;
+    async fn checkpoint(&self, height: Height) -> Result<CheckpointReport, ReadError>;
+    async fn transaction(&self, id: Digest) -> Result<TransactionReport, ReadError>;
+    async fn account(&self, account: AccountId) -> Result<AccountReport, ReadError>;
+    async fn fees(&self) -> Result<FeesReport, ReadError>;
+    async fn committee(&self) -> Result<CommitteeReport, ReadError>;
+    async fn supply(&self) -> Result<SupplyReport, ReadError>;
+    async fn subnets(&self) -> Result<Vec<SubnetReport>, ReadError>;
+    async fn subnet(&self, subnet: SubnetId) -> Result<SubnetReport, ReadError>;
+    async fn metagraph(&self, subnet: SubnetId) -> Result<MetagraphReport, ReadError>;
+    async fn weights(&self, subnet: SubnetId) -> Result<WeightsReport, ReadError>;
+    async fn peers(&self) -> Result<PeersReport, ReadError>;
+    async fn miner(&self) -> Result<MinerReport, ReadError>;
+    /// Offers a signed transaction, as received, to this node's pool and through it to the network.
+    async fn submit(&self, transaction: Vec<u8>) -> Result<SubmitReport, SubmitError>;
+    /// What can be asked; one row per subnet that serves queries.
+    async fn models(&self) -> Result<Vec<ModelReport>, ReadError>;
+    /// Trouble on purpose, on a development network only: these nodes are cut off from this one, and everything it says
+    /// or hears takes longer.
+    async fn chaos(&self, _blocked: Vec<NodeId>, _lag_ms: u64) -> Result<(), ReadError> {
+        Err(ReadError::NotFound("this is no development network".to_owned()))
+    }
+    /// Asks the network. Refusals known at once are the error; later ones arrive as `Frame::Failed`.
+    async fn query(&self, ask: Ask) -> Result<AnswerStream, QueryError>;
+}

@@ -1,0 +1,142 @@
+//! `/api/v1`: what this node knows, as JSON: the data that the command line prints.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::backend::{Backend, ReadError};
+use super::error::ApiError;
+use super::gate;
+use crate::protocol::ids::SubnetId;
+use crate::protocol::transaction::TRANSACTION_BYTES_MAX;
+
+type Node = web::Data<dyn Backend>;
+type Reply = Result<HttpResponse, ApiError>;
+
+fn told<T: Serialize>(read: Result<T, ReadError>) -> Reply {
+    Ok(HttpResponse::Ok().json(read?))
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|e| ApiError::invalid(format!("\"{text}\" is no {what}: {e}")))
+}
+
+/// A subnet by its number, else by its name.
+///
+/// # Errors
+/// 404 when there is none.
+pub(super) async fn subnet_id(node: &dyn Backend, text: &str) -> Result<SubnetId, ApiError> {
+    if let Ok(number) = text.parse() {
+        return Ok(SubnetId(number));
+    }
+    let subnets = node.subnets().await?;
+    let found = subnets.iter().find(|s| s.name == text).map(|s| s.id);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = subnets.iter().map(|s| s.name.as_str()).collect();
+        ApiError::not_found(format!("there is no subnet \"{text}\"; there are: {}", names.join(", ")))
+    })
+}
+
+async fn status(node: Node) -> Reply {
+    told(node.status().await)
+}
+
+async fn head(node: Node) -> Reply {
+    told(node.head().await)
+}
+
+async fn checkpoint(node: Node, height: web::Path<String>) -> Reply {
+    told(node.checkpoint(parsed(&height, "height")?).await)
+}
+
+async fn transaction(node: Node, id: web::Path<String>) -> Reply {
+    told(node.transaction(parsed(&id, "id of a transaction")?).await)
+}
+
+async fn account(node: Node, id: web::Path<String>) -> Reply {
+    told(node.account(parsed(&id, "id of an account")?).await)
+}
+
+async fn fees(node: Node) -> Reply {
+    told(node.fees().await)
+}
+
+async fn committee(node: Node) -> Reply {
+    told(node.committee().await)
+}
+
+async fn supply(node: Node) -> Reply {
+    told(node.supply().await)
+}
+
+async fn subnets(node: Node) -> Reply {
+    told(node.subnets().await)
+}
+
+async fn subnet(node: Node, name: web::Path<String>) -> Reply {
+    let id = subnet_id(node.get_ref(), &name).await?;
+    told(node.subnet(id).await)
+}
+
+async fn metagraph(node: Node, name: web::Path<String>) -> Reply {
+    let id = subnet_id(node.get_ref(), &name).await?;
+    told(node.metagraph(id).await)
+}
+
+async fn weights(node: Node, name: web::Path<String>) -> Reply {
+    let id = subnet_id(node.get_ref(), &name).await?;
+    told(node.weights(id).await)
+}
+
+async fn peers(node: Node) -> Reply {
+    told(node.peers().await)
+}
+
+async fn miner(node: Node) -> Reply {
+    told(node.miner().await)
+}
+
+/// The signed bytes of one transaction, as the body. 202: taken into the pool, not final yet.
+async fn submit(node: Node, request: HttpRequest, payload: web::Payload) -> Reply {
+    let bytes = gate::body(&request, payload, TRANSACTION_BYTES_MAX).await?;
+    if bytes.is_empty() {
+        return Err(ApiError::invalid("the body must be the bytes of one signed transaction"));
+    }
+    let report = node.submit(bytes.to_vec()).await?;
+    Ok(HttpResponse::Accepted().json(report))
+}
+
+/// A short way in for whoever opens the address in a browser.
+pub(super) async fn index() -> HttpResponse {
+    let text = "A starling node.\n\n/livez  /readyz?verbose  /metrics\n/api/v1/status  head  checkpoint/{height}  tx/{id}  \
+                account/{id}  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
+                weights/{name}  peers  miner\n";
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
+}
+
+pub fn routes(config: &mut web::ServiceConfig) {
+    let get = |path: &str| web::resource(path).default_service(web::to(wrong_method));
+    config
+        .service(get("/status").get(status))
+        .service(get("/head").get(head))
+        .service(get("/checkpoint/{height}").get(checkpoint))
+        .service(web::resource("/tx").post(submit).default_service(web::to(wrong_method)))
+        .service(get("/tx/{id}").get(transaction))
+        .service(get("/account/{id}").get(account))
+        .service(get("/fees").get(fees))
+        .service(get("/committee").get(committee))
+        .service(get("/supply").get(supply))
+        .service(get("/subnets").get(subnets))
+        .service(get("/subnets/{name}").get(subnet))
+        .service(get("/subnets/{name}/metagraph").get(metagraph))
+        .service(get("/weights/{name}").get(weights))
+        .service(get("/peers").get(peers))
+        .service(get("/miner").get(miner));
+}
+
+pub(super) async fn wrong_method() -> Reply {
+    Err(ApiError::method())
+}
+
+pub(super) async fn wrong_path(request: HttpRequest) -> Reply {
+    Err(ApiError::not_found(format!("there is nothing at {}", request.path())))
+}

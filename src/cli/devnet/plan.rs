@@ -1,0 +1,396 @@
+//! Which nodes a devnet has, what each is told, and the genesis they share. Pure: equal wishes, places and time give equal
+//! files, and nothing here opens a socket or touches a disk.
+//!
+//! Every key follows from the seed and the node's name, so that a devnet can be made again; such keys guard nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Behaviour, Role};
+use crate::ml::task::MinerSpec;
+use crate::net::peer_id_text;
+use crate::protocol::genesis::{Genesis, GenesisAccount, GenesisError, GenesisSubnet, GenesisVoter};
+use crate::protocol::ids::{AccountId, NodeId, SubnetId, hash};
+use crate::protocol::keys::SecretKey;
+use crate::protocol::parameters::{NetworkKind, SubnetRules};
+use crate::protocol::units::MOTES_PER_STAR;
+use crate::store::keystore::KeyKind;
+
+/// The markets of a devnet: number, name and task.
+pub const SUBNETS: [(SubnetId, &str); 2] = [(SubnetId(1), "vision"), (SubnetId(2), "text")];
+/// The name of the node that introduces the others and serves the HTTP interface.
+pub const GATEWAY: &str = "gateway";
+/// Of containers alone: the node that every other joins by.
+pub const BOOT: &str = "boot";
+
+const STAKE: u64 = 1_000 * MOTES_PER_STAR;
+const BALANCE: u64 = 1_000 * MOTES_PER_STAR;
+/// What the person at the keyboard has to play with; their key lies with the gateway.
+const PURSE: u64 = 100_000 * MOTES_PER_STAR;
+/// Nodes that every node knows from the start, so that any of them may be down when another joins.
+const BOOTNODES: usize = 3;
+/// Ports of a node in its container.
+pub const CONTAINER_P2P: u16 = 9470;
+pub const CONTAINER_HTTP: u16 = 9464;
+pub const CONTAINER_GATEWAY: u16 = 8080;
+
+/// A miner beyond the honest ones, to see what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extra {
+    /// Answers at random.
+    Random,
+    /// Takes queries and never answers.
+    Silent,
+    /// Honest, and joins when a third of the run is over.
+    Late,
+}
+
+impl Extra {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Silent => "silent",
+            Self::Late => "late",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Random, Self::Silent, Self::Late].into_iter().find(|e| e.name() == name)
+    }
+}
+
+/// What a person asked for. A devnet that is started again must be asked for the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wishes {
+    pub validators: u32,
+    pub miners: u32,
+    pub seed: u64,
+    pub with: Vec<Extra>,
+}
+
+/// What one miner is to learn and how it behaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MinerPlan {
+    pub subnet: SubnetId,
+    pub task: String,
+    /// `honest`, or the extra's name.
+    pub behaviour: String,
+    pub samples: usize,
+    pub steps: u64,
+    pub width: usize,
+    pub seed: u64,
+}
+
+impl MinerPlan {
+    fn new(task_index: usize, spec: MinerSpec, extra: Option<Extra>) -> Self {
+        let (subnet, task) = SUBNETS[task_index % SUBNETS.len()];
+        Self {
+            subnet,
+            task: task.to_owned(),
+            behaviour: extra.map_or("honest", Extra::name).to_owned(),
+            samples: spec.samples,
+            steps: spec.steps,
+            width: spec.width,
+            seed: spec.seed,
+        }
+    }
+
+    pub fn is_late(&self) -> bool {
+        self.behaviour == Extra::Late.name()
+    }
+
+    /// What the node itself is told: coming late is the orchestrator's doing, not the node's.
+    fn told(&self) -> Behaviour {
+        match Extra::named(&self.behaviour) {
+            Some(Extra::Random) => Behaviour::Random,
+            Some(Extra::Silent) => Behaviour::Silent,
+            Some(Extra::Late) | None => Behaviour::Honest,
+        }
+    }
+}
+
+/// One node before it has a place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodePlan {
+    pub name: String,
+    pub roles: Vec<Role>,
+    pub miner: Option<MinerPlan>,
+}
+
+impl NodePlan {
+    fn new(name: impl Into<String>, roles: &[Role]) -> Self {
+        Self { name: name.into(), roles: roles.to_vec(), miner: None }
+    }
+
+    pub fn is(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+
+    /// The role it is here for, in one word.
+    pub fn role(&self) -> &'static str {
+        let order = [Role::Validator, Role::Miner, Role::Gateway, Role::Boot];
+        order.into_iter().find(|r| self.is(*r)).unwrap_or(Role::Full).name()
+    }
+}
+
+/// Where a node listens and is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Addresses it binds.
+    pub listen: Vec<String>,
+    /// How others dial it, without its peer id.
+    pub dial: String,
+    /// `host:port` it binds for its own HTTP.
+    pub http: String,
+    /// The same for the gateway's interface.
+    pub gateway: Option<String>,
+}
+
+impl Place {
+    /// A place on this machine's loopback.
+    pub fn loopback(p2p: u16, http: u16, gateway: Option<u16>) -> Self {
+        Self {
+            listen: vec![format!("/ip4/127.0.0.1/tcp/{p2p}"), format!("/ip4/127.0.0.1/udp/{p2p}/quic-v1")],
+            dial: format!("/ip4/127.0.0.1/tcp/{p2p}"),
+            http: format!("127.0.0.1:{http}"),
+            gateway: gateway.map(|port| format!("127.0.0.1:{port}")),
+        }
+    }
+
+    /// A container that others know by its service's name.
+    pub fn container(node: &NodePlan) -> Self {
+        let port = CONTAINER_P2P;
+        Self {
+            listen: vec![format!("/ip4/0.0.0.0/tcp/{port}"), format!("/ip4/0.0.0.0/udp/{port}/quic-v1")],
+            dial: format!("/dns4/{}/tcp/{port}", node.name),
+            http: format!("0.0.0.0:{CONTAINER_HTTP}"),
+            gateway: node.is(Role::Gateway).then(|| format!("0.0.0.0:{CONTAINER_GATEWAY}")),
+        }
+    }
+}
+
+/// The nodes of these wishes, in the order in which they are started and shown. Those of a process swarm; containers have
+/// a boot node of its own before them.
+pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
+    let mut nodes = if containers {
+        vec![NodePlan::new(BOOT, &[Role::Boot, Role::Full]), NodePlan::new(GATEWAY, &[Role::Full, Role::Gateway])]
+    } else {
+        vec![NodePlan::new(GATEWAY, &[Role::Boot, Role::Full, Role::Gateway])]
+    };
+    nodes.extend((1..=wishes.validators).map(|i| NodePlan::new(format!("validator-{i}"), &[Role::Validator])));
+    let count = wishes.miners as usize;
+    for i in 0..count {
+        // Every other miner serves the other market; within a market each is better than the next.
+        let (task, place) = (i % SUBNETS.len(), i / SUBNETS.len());
+        let of = (count + SUBNETS.len() - 1 - task) / SUBNETS.len();
+        let spec = MinerSpec::graded(SUBNETS[task].1, place, of);
+        let spec = MinerSpec { seed: spec.seed.wrapping_add(wishes.seed.wrapping_mul(1_000)), ..spec };
+        let miner = Some(MinerPlan::new(task, spec, None));
+        nodes.push(NodePlan { miner, ..NodePlan::new(format!("miner-{}", i + 1), &[Role::Miner]) });
+    }
+    for (i, extra) in wishes.with.iter().enumerate() {
+        let before = wishes.with.iter().take(i).filter(|e| *e == extra).count();
+        let task = before % SUBNETS.len();
+        // A late one that is better than most, so that its rise can be seen.
+        let spec = MinerSpec { seed: 900 + i as u64, ..MinerSpec::graded(SUBNETS[task].1, 1, 5) };
+        let miner = Some(MinerPlan::new(task, spec, Some(*extra)));
+        nodes.push(NodePlan { miner, ..NodePlan::new(format!("{}-{}", extra.name(), before + 1), &[Role::Miner]) });
+    }
+    nodes
+}
+
+/// The keystore's name of a kind of key.
+pub fn key_name(kind: KeyKind) -> &'static str {
+    kind.name()
+}
+
+/// The kinds of keys that a node holds.
+pub fn key_kinds(node: &NodePlan) -> Vec<KeyKind> {
+    let mut kinds = vec![KeyKind::Node, KeyKind::Account];
+    if node.is(Role::Validator) {
+        kinds.push(KeyKind::Consensus);
+    }
+    kinds
+}
+
+/// The key of one kind of one node.
+pub fn key(seed: u64, node: &str, kind: KeyKind) -> SecretKey {
+    let digest = hash("starling/1 devnet key", &[&seed.to_le_bytes(), kind.name().as_bytes(), b"/", node.as_bytes()]);
+    SecretKey::from_seed(digest.0)
+}
+
+pub fn account(seed: u64, node: &str) -> AccountId {
+    key(seed, node, KeyKind::Account).public().into()
+}
+
+pub fn node_id(seed: u64, node: &str) -> NodeId {
+    NodeId(key(seed, node, KeyKind::Node).public().0)
+}
+
+/// The genesis of these nodes and its text.
+///
+/// # Errors
+/// The values break a rule of the genesis, which would be a fault of this file.
+pub fn genesis(wishes: &Wishes, nodes: &[NodePlan], now_ms: u64) -> Result<(String, Genesis), GenesisError> {
+    let mut genesis = Genesis::new("devnet", NetworkKind::Devnet, now_ms);
+    for node in nodes {
+        let balance = if node.is(Role::Gateway) { PURSE } else { BALANCE };
+        genesis.accounts.push(GenesisAccount { account: account(wishes.seed, &node.name), balance });
+        if node.is(Role::Validator) {
+            genesis.committee.push(GenesisVoter {
+                consensus: key(wishes.seed, &node.name, KeyKind::Consensus).public(),
+                account: account(wishes.seed, &node.name),
+                node: Some(node_id(wishes.seed, &node.name)),
+                stake: STAKE,
+            });
+        }
+    }
+    for (id, task) in SUBNETS {
+        let rules = SubnetRules::defaults(NetworkKind::Devnet);
+        genesis.subnets.push(GenesisSubnet { id, name: task.to_owned(), task: task.to_owned(), rules });
+    }
+    genesis.seal()
+}
+
+/// The addresses by which a node joins: the first few nodes, itself left out.
+pub fn bootnodes(seed: u64, of: &str, nodes: &[(NodePlan, Place)]) -> Vec<String> {
+    let boot: Vec<_> = match nodes.iter().find(|(node, _)| node.name == BOOT) {
+        Some(boot) => vec![boot],
+        None => nodes.iter().filter(|(n, _)| n.is(Role::Boot) || n.is(Role::Validator)).take(BOOTNODES).collect(),
+    };
+    boot.into_iter()
+        .filter(|(node, _)| node.name != of)
+        .filter_map(|(node, place)| {
+            let peer = peer_id_text(node_id(seed, &node.name))?;
+            Some(format!("{}/p2p/{peer}", place.dial))
+        })
+        .collect()
+}
+
+/// The configuration file of a node. Its paths are its own folder, so that the folder can be mounted anywhere.
+pub fn config(node: &NodePlan, place: &Place, bootnodes: &[String]) -> String {
+    let list = |items: &[String]| items.iter().map(|i| format!("{i:?}")).collect::<Vec<_>>().join(", ");
+    let roles: Vec<String> = node.roles.iter().map(|r| r.name().to_owned()).collect();
+    let mut text = format!(
+        "# {name} of a devnet; written by `starling devnet`, taken away by `starling devnet reset`.\n\n\
+         [node]\nname = {name:?}\nroles = [{roles}]\ndata_dir = \".\"\n\n\
+         [network]\ngenesis = \"genesis.toml\"\nlisten = [{listen}]\nbootnodes = [{boot}]\ndev = true\n\n\
+         [http]\nbind = {http:?}\n",
+        name = node.name,
+        roles = list(&roles),
+        listen = list(&place.listen),
+        boot = list(bootnodes),
+        http = place.http,
+    );
+    if let Some(bind) = &place.gateway {
+        // A container's gateway is reached from its host alone, by the published port.
+        let open = if bind.starts_with("127.") { "" } else { "insecure = true\n" };
+        text += &format!("\n[gateway]\nbind = {bind:?}\n{open}");
+    }
+    if let Some(miner) = &node.miner {
+        text += &format!(
+            "\n[[miner.entries]]\nsubnet = {:?}\nbehaviour = {:?}\nsamples = {}\nsteps = {}\nwidth = {}\nseed = {}\n",
+            miner.task,
+            miner.told().name(),
+            miner.samples,
+            miner.steps,
+            miner.width,
+            miner.seed
+        );
+    }
+    // Many nodes share a few cores: one thread of work each.
+    text += "\n[pool]\nthreads = 1\n\n[log]\nfilter = \"info,libp2p_gossipsub=error\"\nformat = \"human\"\n";
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::layers::Layered;
+
+    fn wishes(validators: u32, miners: u32, with: &[Extra]) -> Wishes {
+        Wishes { validators, miners, seed: 7, with: with.to_vec() }
+    }
+
+    fn placed(nodes: &[NodePlan]) -> Vec<(NodePlan, Place)> {
+        let place = |(i, node): (usize, &NodePlan)| {
+            let port = 20_000 + u16::try_from(i).unwrap() * 2;
+            (node.clone(), Place::loopback(port, port + 1, node.is(Role::Gateway).then_some(8_080)))
+        };
+        nodes.iter().enumerate().map(place).collect()
+    }
+
+    #[test]
+    fn the_default_devnet_has_eleven_nodes_and_two_graded_markets() {
+        let nodes = nodes(&wishes(4, 6, &[]), false);
+        let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
+        let expected =
+            "gateway validator-1 validator-2 validator-3 validator-4 miner-1 miner-2 miner-3 miner-4 miner-5 miner-6";
+        assert_eq!(names.join(" "), expected);
+        for (_, task) in SUBNETS {
+            let row: Vec<&MinerPlan> =
+                nodes.iter().filter_map(|n| n.miner.as_ref()).filter(|m| m.task == task).collect();
+            assert_eq!(row.len(), 3, "{task}");
+            assert!(row.windows(2).all(|pair| pair[0].steps > pair[1].steps && pair[0].samples > pair[1].samples));
+        }
+    }
+
+    #[test]
+    fn extras_have_their_behaviour_and_the_late_one_is_told_nothing() {
+        let extras = [Extra::Random, Extra::Late, Extra::Random];
+        let nodes = nodes(&wishes(1, 0, &extras), false);
+        let told: Vec<(&str, &str, &str)> = nodes
+            .iter()
+            .filter_map(|n| n.miner.as_ref().map(|m| (n.name.as_str(), m.task.as_str(), m.told().name())))
+            .collect();
+        assert_eq!(
+            told,
+            [("random-1", "vision", "random"), ("late-1", "vision", "honest"), ("random-2", "text", "random")]
+        );
+        assert!(Extra::named("lazy").is_none());
+    }
+
+    #[test]
+    fn every_configuration_is_one_the_node_reads() {
+        for containers in [false, true] {
+            let nodes = nodes(&wishes(4, 4, &[Extra::Silent]), containers);
+            let places: Vec<(NodePlan, Place)> = if containers {
+                nodes.iter().map(|n| (n.clone(), Place::container(n))).collect()
+            } else {
+                placed(&nodes)
+            };
+            for (node, place) in &places {
+                let text = config(node, place, &bootnodes(7, &node.name, &places));
+                let mut layered = Layered::default();
+                layered.add_text(&text, std::path::Path::new("/swarm/x/config.toml")).unwrap();
+                let own: toml::Table = text.parse().unwrap();
+                assert_eq!(own["node"]["name"].as_str(), Some(node.name.as_str()));
+                let count = own["network"]["bootnodes"].as_array().unwrap().len();
+                let expected = match (containers, node.name.as_str()) {
+                    (true, BOOT) => 0,
+                    (true, _) => 1,
+                    (false, "gateway" | "validator-1" | "validator-2") => 2,
+                    (false, _) => 3,
+                };
+                assert_eq!(count, expected, "{} {containers}", node.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_genesis_holds_and_keys_follow_from_the_seed() {
+        let wishes = wishes(4, 6, &[Extra::Late]);
+        let nodes = nodes(&wishes, false);
+        let (text, made) = genesis(&wishes, &nodes, 1_700_000_000_000).unwrap();
+        assert_eq!(made.committee.len(), 4);
+        assert_eq!(made.accounts.len(), nodes.len());
+        assert_eq!(made.subnets.len(), 2);
+        assert_eq!(genesis(&wishes, &nodes, 1_700_000_000_000).unwrap().0, text);
+        let keys: BTreeSet<_> =
+            nodes.iter().flat_map(|n| key_kinds(n).into_iter().map(|kind| key(7, &n.name, kind).public())).collect();
+        assert_eq!(keys.len(), nodes.len() * 2 + 4);
+        assert_ne!(account(7, "gateway"), account(8, "gateway"));
+    }
+}

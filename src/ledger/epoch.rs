@@ -1,0 +1,207 @@
+//! The clock of the subnets: an epoch opens, its weights are committed, then revealed, then it is settled and paid (L6).
+//!
+//! Epoch e of a subnet is open from the height that opens it (heights ≡ id modulo tempo) to the one that opens e + 1.
+//! Its commits count while it is open, its reveals in the first `reveal_window` heights after, and at the end of that
+//! window it is settled: `incentive::close` says who earned what, and what was minted for it is paid to the mote. At
+//! most two subnets are settled at one height; the others wait for the next, and until a subnet is settled it opens no
+//! further epoch. Nothing is skipped.
+
+use super::draft::Draft;
+use super::economy::{largest_remainder, mintable};
+use super::event::{EpochClosed, EpochOpened, Event};
+use super::incentive::{EpochInput, EpochOutcome, MinerInput, ValidatorInput, close};
+use super::rows::{Account, Bonds, Commit, Due, DueReason, Member, Subnet, Vector};
+use super::state::next_open;
+use crate::protocol::ids::{Epoch, Height, MemberId, SubnetId};
+use crate::protocol::transaction::Role;
+
+/// Subnets settled at one height (L6).
+const SETTLED_MAX: usize = 2;
+/// Epochs a pot is carried while there is nobody to pay (E9).
+const CARRIED_EPOCHS_MAX: u8 = 16;
+
+/// All epoch work of a height, by subnet id.
+pub fn run(draft: &mut Draft, height: Height, events: &mut Vec<Event>) {
+    let ids: Vec<SubnetId> = draft.range::<Subnet>(..).map(|(id, _)| *id).collect();
+    let mut settled = 0;
+    for id in ids {
+        let Some(subnet) = draft.subnet(id).cloned() else { continue };
+        if subnet.settle_at.is_some_and(|at| at <= height) {
+            if settled == SETTLED_MAX {
+                continue;
+            }
+            settled += 1;
+            events.push(Event::EpochClosed(settle(draft, id, subnet, height)));
+        }
+        let Some(subnet) = draft.subnet(id).cloned() else { continue };
+        if subnet.next_open <= height && subnet.settle_at.is_none() {
+            events.extend(open(draft, id, subnet, height));
+        }
+    }
+}
+
+/// Opens the next epoch: who asked to leave is out.
+fn open(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> Vec<Event> {
+    let mut events = Vec::new();
+    let leaving: Vec<(MemberId, Member)> =
+        draft.members(id).filter(|(_, member)| member.leaving).map(|(at, member)| (at, member.clone())).collect();
+    for (member_id, member) in leaving {
+        remove(draft, id, member_id, &member, height);
+        match member.role {
+            Role::Miner => subnet.miners = subnet.miners.saturating_sub(1),
+            Role::Validator => subnet.validators = subnet.validators.saturating_sub(1),
+        }
+        let (role, account) = (member.role, member.account);
+        events.push(Event::Left { subnet: id, member: member_id, role, account });
+    }
+    let window = subnet.rules.reveal_window;
+    subnet.epoch = subnet.epoch.saturating_add(1);
+    subnet.opened = height;
+    subnet.next_open = next_open(id, subnet.rules.tempo, height);
+    subnet.settle_at = Some(height.saturating_add(window));
+    let (epoch, commit_end) = (subnet.epoch, subnet.next_open);
+    draft.put(&id, subnet);
+    events.push(Event::EpochOpened(EpochOpened {
+        subnet: id,
+        epoch,
+        height,
+        commit_end,
+        reveal_end: commit_end.saturating_add(window),
+        previous_reveal_end: height.saturating_add(window),
+        members: draft.metagraph(id).unwrap_or_default(),
+    }));
+    events
+}
+
+/// Takes a member out; its bond waits in the due queue, so its account stays attached to something.
+fn remove(draft: &mut Draft, subnet: SubnetId, id: MemberId, member: &Member, height: Height) {
+    draft.remove::<Member>(&(subnet, id));
+    draft.remove::<Vector>(&(subnet, id));
+    draft.remove::<Bonds>(&(subnet, id));
+    if member.bond > 0 {
+        let at = height.saturating_add(draft.parameters().exit_heights);
+        super::due::push(
+            draft,
+            at,
+            Due { account: member.account, amount: member.bond, reason: DueReason::BondRefund },
+        );
+    }
+    draft.change::<Account>(&member.account, |account| account.attached = account.attached.saturating_sub(1));
+}
+
+/// Settles the epoch before the open one.
+fn settle(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> EpochClosed {
+    let epoch = subnet.epoch.saturating_sub(1);
+    let (input, missed) = input(draft, id, &subnet, epoch, height);
+    let outcome = close(input);
+    store(draft, id, &outcome, &missed);
+    let half = subnet.rules.emission / 2;
+    let rest = subnet.rules.emission - half;
+    let miners: Vec<(MemberId, u64)> = outcome.miners.iter().map(|m| (m.member, m.incentive)).collect();
+    let validators: Vec<(MemberId, u64)> = outcome.validators.iter().map(|v| (v.member, v.dividend)).collect();
+    let paid_miners = pay(draft, id, half, &mut subnet.carried_miners, &miners);
+    let paid_validators = pay(draft, id, rest, &mut subnet.carried_validators, &validators);
+    carry(&mut subnet);
+    subnet.minted = subnet.minted.saturating_add(paid_miners).saturating_add(paid_validators);
+    subnet.settle_at = None;
+    subnet.last_settled = Some(height);
+    draft.put(&id, subnet);
+    let members = draft.metagraph(id).unwrap_or_default();
+    EpochClosed { subnet: id, epoch, height, paid_miners, paid_validators, missed, members }
+}
+
+/// Pots that could not be paid wait at most so many epochs (E9); then the right to mint them is gone.
+fn carry(subnet: &mut Subnet) {
+    if subnet.carried_miners == 0 && subnet.carried_validators == 0 {
+        subnet.carried_epochs = 0;
+        return;
+    }
+    subnet.carried_epochs = subnet.carried_epochs.saturating_add(1);
+    if subnet.carried_epochs > CARRIED_EPOCHS_MAX {
+        (subnet.carried_miners, subnet.carried_validators, subnet.carried_epochs) = (0, 0, 0);
+    }
+}
+
+/// What the epoch is judged by, and who did not open a commit. The commits of the epoch are done with.
+fn input(
+    draft: &mut Draft,
+    id: SubnetId,
+    subnet: &Subnet,
+    epoch: Epoch,
+    height: Height,
+) -> (EpochInput, Vec<MemberId>) {
+    let commits: Vec<((SubnetId, Epoch, MemberId), bool)> = draft
+        .range::<Commit>((id, 0, MemberId(0))..=(id, epoch, MemberId(u32::MAX)))
+        .map(|(key, commit)| (*key, commit.revealed))
+        .collect();
+    let mut missed = Vec::new();
+    for (key, revealed) in commits {
+        draft.remove::<Commit>(&key);
+        if !revealed && draft.member(id, key.2).is_some() {
+            missed.push(key.2);
+        }
+    }
+    let (mut validators, mut miners) = (Vec::new(), Vec::new());
+    for (member_id, member) in draft.members(id) {
+        match member.role {
+            Role::Miner => miners.push(MinerInput { member: member_id, account: member.account }),
+            Role::Validator => validators.push(ValidatorInput {
+                member: member_id,
+                account: member.account,
+                stake: draft.stake(&member.account),
+                permit: member.permit,
+                last_reveal: member.last_reveal,
+                missed: missed.contains(&member_id),
+                weights: draft.get::<Vector>(&(id, member_id)).map(|v| v.weights.clone()).unwrap_or_default(),
+                bonds: draft.get::<Bonds>(&(id, member_id)).map(|b| b.entries.clone()).unwrap_or_default(),
+            }),
+        }
+    }
+    (EpochInput { height, rules: subnet.rules.clone(), validators, miners }, missed)
+}
+
+/// Keeps what the epoch came to (Y16).
+fn store(draft: &mut Draft, id: SubnetId, outcome: &EpochOutcome, missed: &[MemberId]) {
+    use super::incentive::fixed::to_raw32;
+    for miner in &outcome.miners {
+        draft.change::<Member>(&(id, miner.member), |member| {
+            member.consensus = to_raw32(miner.consensus);
+            member.incentive = to_raw32(miner.incentive);
+        });
+    }
+    for validator in &outcome.validators {
+        draft.change::<Member>(&(id, validator.member), |member| {
+            member.trust = to_raw32(validator.trust);
+            member.dividend = to_raw32(validator.dividend);
+            member.permit = validator.permit;
+            member.missed = member.missed.saturating_add(u32::from(missed.contains(&validator.member)));
+        });
+        if validator.bonds.is_empty() {
+            draft.remove::<Bonds>(&(id, validator.member));
+        } else {
+            draft.put(&(id, validator.member), Bonds { entries: validator.bonds.clone() });
+        }
+    }
+}
+
+/// Mints and pays one side's pot, with what was carried; carries it when there is nobody to pay. What the cap leaves no
+/// room for is not minted.
+fn pay(draft: &mut Draft, id: SubnetId, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)]) -> u64 {
+    let wanted = pot.saturating_add(*carried);
+    let weights: Vec<u64> = shares.iter().map(|(_, share)| *share).collect();
+    if weights.iter().all(|weight| *weight == 0) {
+        *carried = wanted;
+        return 0;
+    }
+    *carried = 0;
+    let amount = mintable(wanted, draft.supply(), draft.parameters().supply_cap);
+    for ((member_id, _), part) in shares.iter().zip(largest_remainder(amount, &weights)) {
+        let Some(account) = draft.member(id, *member_id).map(|member| member.account) else { continue };
+        let paid = draft.change::<Account>(&account, |account| account.balance = account.balance.saturating_add(part));
+        assert!(paid, "violation: member {member_id} of subnet {id} has no account");
+        draft.change::<Member>(&(id, *member_id), |member| member.earned = member.earned.saturating_add(part));
+    }
+    let minted = draft.supply().minted.saturating_add(amount);
+    draft.supply_mut().minted = minted;
+    amount
+}

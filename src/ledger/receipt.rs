@@ -1,0 +1,175 @@
+//! What became of a transaction: refused before it counts, or included with a receipt (L3, L4).
+//!
+//! A `Refusal` says why a transaction may not be in a body at all; a `Code` in a receipt says why one that was included
+//! had no effect although its fee was taken. Both name the rule in words a sender can act on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::ids::Height;
+use crate::protocol::layout::{LayoutError, Writer};
+use crate::protocol::units::format_star;
+
+/// The outcome in a receipt; everything but `Applied` means that only fee and nonce were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[repr(u16)]
+pub enum Code {
+    #[error("applied")]
+    Applied = 0,
+    #[error("the balance does not cover it")]
+    BalanceTooLow = 1,
+    #[error("a new account must be opened with at least min_account")]
+    BelowMinAccount = 2,
+    #[error("the stake would be below min_stake and not zero")]
+    BelowMinStake = 3,
+    #[error("there is less stake than that")]
+    StakeTooLow = 4,
+    #[error("there is no such subnet")]
+    UnknownSubnet = 5,
+    #[error("there is no such member")]
+    UnknownMember = 6,
+    #[error("the member belongs to another account")]
+    NotYours = 7,
+    #[error("the account is a member in this role already")]
+    AlreadyMember = 8,
+    #[error("the subnet has no free slot")]
+    SubnetFull = 9,
+    #[error("the bond is above max_bond")]
+    BondAboveMax = 10,
+    #[error("the member is leaving already")]
+    AlreadyLeaving = 11,
+    #[error("the stake is below what a validator of this subnet needs")]
+    ValidatorStake = 12,
+    #[error("the member has no permit to set weights")]
+    NoPermit = 13,
+    #[error("the epoch or its window is over")]
+    TooLate = 14,
+    #[error("the epoch or its window has not begun")]
+    TooEarly = 15,
+    #[error("both commits of this epoch are used up")]
+    CommitsUsedUp = 16,
+    #[error("there is no commit to open")]
+    NoCommit = 17,
+    #[error("the weights are not the ones committed to")]
+    OtherWeights = 18,
+    #[error("the weights of this epoch are revealed already")]
+    AlreadyRevealed = 19,
+    #[error("the weights name a member that never was or is no miner")]
+    NoSuchMiner = 20,
+}
+
+impl Code {
+    pub const ALL: [Self; 21] = [
+        Self::Applied,
+        Self::BalanceTooLow,
+        Self::BelowMinAccount,
+        Self::BelowMinStake,
+        Self::StakeTooLow,
+        Self::UnknownSubnet,
+        Self::UnknownMember,
+        Self::NotYours,
+        Self::AlreadyMember,
+        Self::SubnetFull,
+        Self::BondAboveMax,
+        Self::AlreadyLeaving,
+        Self::ValidatorStake,
+        Self::NoPermit,
+        Self::TooLate,
+        Self::TooEarly,
+        Self::CommitsUsedUp,
+        Self::NoCommit,
+        Self::OtherWeights,
+        Self::AlreadyRevealed,
+        Self::NoSuchMiner,
+    ];
+
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.number() == number)
+    }
+}
+
+/// What is recorded for each included transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub code: Code,
+    pub fee: u64,
+    pub units: u32,
+}
+
+impl Receipt {
+    /// The 14 bytes that the receipt root covers (L4).
+    pub fn encode(&self) -> Vec<u8> {
+        Writer::new().u16(self.code.number()).u64(self.fee).u32(self.units).done()
+    }
+
+    /// # Errors
+    /// The bytes are no receipt.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
+        let mut from = crate::protocol::layout::Reader::new(bytes);
+        let number = from.u16()?;
+        let unknown = LayoutError::Unknown { what: "receipt code", found: number.into() };
+        let receipt = Self { code: Code::from_number(number).ok_or(unknown)?, fee: from.u64()?, units: from.u32()? };
+        from.end()?;
+        Ok(receipt)
+    }
+}
+
+/// Why a transaction may not be in the next body, or not in the pool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("no transaction: {0}")]
+    Layout(#[from] LayoutError),
+    #[error("the signature does not match the account and this network")]
+    Signature,
+    #[error("valid until height {valid_until}, this would be {height}")]
+    Expired { valid_until: Height, height: Height },
+    #[error("valid until height {valid_until}, at most {limit} is allowed now")]
+    ValidTooLong { valid_until: Height, limit: Height },
+    #[error("the account does not exist")]
+    UnknownAccount,
+    #[error("the nonce is {found}, the account is at {expected}")]
+    Nonce { expected: u64, found: u64 },
+    #[error("the fee is {}, it must be at least {}", format_star(*found), format_star(*minimum))]
+    FeeTooLow { found: u64, minimum: u64 },
+    #[error("a transaction of this kind is free; the fee must be 0")]
+    FeeNotZero,
+    #[error("the balance of {} does not cover the fee of {}", format_star(*balance), format_star(*fee))]
+    FeeNotPayable { balance: u64, fee: u64 },
+    #[error("it would have no effect: {0}")]
+    NoEffect(Code),
+    #[error("the body has no room for it")]
+    BodyFull,
+    #[error("the pool is full of better paying transactions")]
+    PoolFull,
+    #[error("{limit} transactions of this account are waiting already")]
+    AccountFull { limit: usize },
+    #[error("replacing a waiting transaction takes a fee of at least {}", format_star(*minimum))]
+    ReplacementTooLow { minimum: u64 },
+}
+
+impl Refusal {
+    /// Whether the bytes alone prove that its sender or relay misbehaved, whatever state they had (L26).
+    pub fn provable(&self) -> bool {
+        matches!(self, Self::Layout(_) | Self::Signature | Self::FeeNotZero)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_read_back_and_codes_are_their_numbers() {
+        for (number, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!(usize::from(code.number()), number);
+            let receipt = Receipt { code, fee: 7, units: 10 };
+            assert_eq!(receipt.encode().len(), 14);
+            assert_eq!(Receipt::decode(&receipt.encode()), Ok(receipt));
+        }
+        assert!(Receipt::decode(&[0xff; 14]).is_err());
+    }
+}

@@ -1,0 +1,397 @@
+//! The records of the state and their bytes (L28).
+//!
+//! Every record is a fixed layout behind a version byte, with one encoding per value. `held` says how many motes a
+//! record holds: the sum over all records, and what was burned, is what was ever issued (L7).
+
+use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey};
+use crate::protocol::layout::{LayoutError, Reader, Writer};
+use crate::protocol::parameters::{Parameters, SubnetRules};
+use crate::protocol::transaction::{Role, Weight};
+
+const VERSION: u8 = 1;
+/// Stands for "never" where a height is kept.
+const NEVER: u64 = u64::MAX;
+
+/// A record that knows its bytes and the money in it.
+pub trait Row: Clone + PartialEq + std::fmt::Debug + 'static {
+    fn write(&self, to: Writer) -> Writer;
+    /// # Errors
+    /// The bytes are no record of this kind.
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError>;
+
+    /// Motes in this record.
+    fn held(&self) -> u128 {
+        0
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        self.write(Writer::new().u8(VERSION)).done()
+    }
+
+    /// # Errors
+    /// The bytes are no record of this kind, or of another version.
+    fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
+        let mut from = Reader::new(bytes);
+        let version = from.u8()?;
+        if version != VERSION {
+            return Err(LayoutError::Unknown { what: "version of a record", found: version.into() });
+        }
+        let row = Self::read(&mut from)?;
+        from.end()?;
+        Ok(row)
+    }
+}
+
+fn write_bool(to: Writer, value: bool) -> Writer {
+    to.u8(u8::from(value))
+}
+
+fn read_bool(from: &mut Reader<'_>) -> Result<bool, LayoutError> {
+    match from.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(LayoutError::Unknown { what: "flag", found: other.into() }),
+    }
+}
+
+fn write_when(to: Writer, height: Option<Height>) -> Writer {
+    to.u64(height.unwrap_or(NEVER))
+}
+
+fn read_when(from: &mut Reader<'_>) -> Result<Option<Height>, LayoutError> {
+    from.u64().map(|height| (height != NEVER).then_some(height))
+}
+
+fn write_text(to: Writer, text: &str) -> Writer {
+    to.u8(u8::try_from(text.len()).unwrap_or(u8::MAX)).raw(text.as_bytes())
+}
+
+fn read_text(from: &mut Reader<'_>) -> Result<String, LayoutError> {
+    let count = from.u8()?;
+    let bytes = from.raw(count.into())?;
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| LayoutError::NotCanonical("a text is not UTF-8"))
+}
+
+fn write_values(to: Writer, table: &[(u16, u64)]) -> Writer {
+    table.iter().fold(to, |to, (_, value)| to.u64(*value))
+}
+
+fn read_values(from: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, LayoutError> {
+    (0..count).map(|_| from.u64()).collect()
+}
+
+/// What an account has (L10). It exists while it holds `min_account` or something else is attached to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    pub balance: u64,
+    /// The nonce its next transaction must carry (L11).
+    pub nonce: u64,
+    /// Stake, memberships and waiting payments: while any is left the account stays.
+    pub attached: u32,
+}
+
+impl Row for Account {
+    fn write(&self, to: Writer) -> Writer {
+        to.u64(self.balance).u64(self.nonce).u32(self.attached)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self { balance: from.u64()?, nonce: from.u64()?, attached: from.u32()? })
+    }
+
+    fn held(&self) -> u128 {
+        self.balance.into()
+    }
+}
+
+/// An account's stake; a record exists only while it is above 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stake {
+    pub amount: u64,
+}
+
+impl Row for Stake {
+    fn write(&self, to: Writer) -> Writer {
+        to.u64(self.amount)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self { amount: from.u64()? })
+    }
+
+    fn held(&self) -> u128 {
+        self.amount.into()
+    }
+}
+
+/// A subnet: its rules, its clock, and what it could not pay yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    pub name: String,
+    pub task: String,
+    pub rules: SubnetRules,
+    /// The id the next member gets (L15).
+    pub next_member: MemberId,
+    pub miners: u32,
+    pub validators: u32,
+    /// The open epoch, and the height that opened it.
+    pub epoch: Epoch,
+    pub opened: Height,
+    /// The height that opens the next one.
+    pub next_open: Height,
+    /// The height at which the epoch before the open one is settled; none once it is.
+    pub settle_at: Option<Height>,
+    pub last_settled: Option<Height>,
+    /// Pots nobody could be paid from: carried as a right to mint, not as money (E9).
+    pub carried_miners: u64,
+    pub carried_validators: u64,
+    pub carried_epochs: u8,
+    /// Minted for this subnet so far.
+    pub minted: u64,
+}
+
+impl Row for Subnet {
+    fn write(&self, to: Writer) -> Writer {
+        let to = write_text(write_text(to, &self.name), &self.task);
+        let to = write_values(to, &self.rules.table());
+        let to = to.u32(self.next_member.0).u32(self.miners).u32(self.validators);
+        let to = to.u64(self.epoch).u64(self.opened).u64(self.next_open);
+        let to = write_when(write_when(to, self.settle_at), self.last_settled);
+        to.u64(self.carried_miners).u64(self.carried_validators).u8(self.carried_epochs).u64(self.minted)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        let (name, task) = (read_text(from)?, read_text(from)?);
+        let values = read_values(from, SubnetRules::SPECS.len())?;
+        let rules = SubnetRules::from_values(&values).ok_or(LayoutError::NotCanonical("subnet rules"))?;
+        Ok(Self {
+            name,
+            task,
+            rules,
+            next_member: MemberId(from.u32()?),
+            miners: from.u32()?,
+            validators: from.u32()?,
+            epoch: from.u64()?,
+            opened: from.u64()?,
+            next_open: from.u64()?,
+            settle_at: read_when(from)?,
+            last_settled: read_when(from)?,
+            carried_miners: from.u64()?,
+            carried_validators: from.u64()?,
+            carried_epochs: from.u8()?,
+            minted: from.u64()?,
+        })
+    }
+}
+
+/// A member of a subnet. Fractions are raw 0.32 fixed point: the share times 2^32, saturated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub account: AccountId,
+    pub role: Role,
+    pub operator: PublicKey,
+    pub bond: u64,
+    pub registered: Height,
+    /// Asked to leave; out when the next epoch opens.
+    pub leaving: bool,
+    /// A validator that may set weights.
+    pub permit: bool,
+    pub last_reveal: Option<Height>,
+    /// Commits that were not opened in time.
+    pub missed: u32,
+    pub consensus: u32,
+    pub incentive: u32,
+    pub dividend: u32,
+    pub trust: u32,
+    /// Paid out to this member so far.
+    pub earned: u64,
+}
+
+impl Row for Member {
+    fn write(&self, to: Writer) -> Writer {
+        let to = to.raw(&self.account.0).u8(self.role.byte()).raw(&self.operator.0);
+        let to = to.u64(self.bond).u64(self.registered);
+        let to = write_when(write_bool(write_bool(to, self.leaving), self.permit), self.last_reveal);
+        let to = to.u32(self.missed).u32(self.consensus).u32(self.incentive).u32(self.dividend);
+        to.u32(self.trust).u64(self.earned)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self {
+            account: from.account()?,
+            role: Role::from_byte(from.u8()?)?,
+            operator: from.key()?,
+            bond: from.u64()?,
+            registered: from.u64()?,
+            leaving: read_bool(from)?,
+            permit: read_bool(from)?,
+            last_reveal: read_when(from)?,
+            missed: from.u32()?,
+            consensus: from.u32()?,
+            incentive: from.u32()?,
+            dividend: from.u32()?,
+            trust: from.u32()?,
+            earned: from.u64()?,
+        })
+    }
+
+    fn held(&self) -> u128 {
+        self.bond.into()
+    }
+}
+
+/// A sealed vector: opened by its reveal or forfeited (L16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    pub hash: Digest,
+    pub count: u8,
+    pub revealed: bool,
+}
+
+impl Row for Commit {
+    fn write(&self, to: Writer) -> Writer {
+        write_bool(to.raw(&self.hash.0).u8(self.count), self.revealed)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self { hash: from.digest()?, count: from.u8()?, revealed: read_bool(from)? })
+    }
+}
+
+/// A validator's last revealed weights; they stay until the next reveal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vector {
+    pub epoch: Epoch,
+    pub weights: Vec<Weight>,
+}
+
+impl Row for Vector {
+    fn write(&self, to: Writer) -> Writer {
+        let to = to.u64(self.epoch).u16(u16::try_from(self.weights.len()).unwrap_or(u16::MAX));
+        self.weights.iter().fold(to, |to, (member, weight)| to.u32(member.0).u16(*weight))
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        let (epoch, count) = (from.u64()?, from.u16()?);
+        let weights: Result<_, LayoutError> = (0..count).map(|_| Ok((MemberId(from.u32()?), from.u16()?))).collect();
+        Ok(Self { epoch, weights: weights? })
+    }
+}
+
+/// A validator's bonds: (miner, raw 0.32), ids ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bonds {
+    pub entries: Vec<(MemberId, u32)>,
+}
+
+impl Row for Bonds {
+    fn write(&self, to: Writer) -> Writer {
+        let to = to.u16(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
+        self.entries.iter().fold(to, |to, (member, bond)| to.u32(member.0).u32(*bond))
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        let count = from.u16()?;
+        let entries: Result<_, LayoutError> = (0..count).map(|_| Ok((MemberId(from.u32()?), from.u32()?))).collect();
+        Ok(Self { entries: entries? })
+    }
+}
+
+/// Money that is paid out by itself when its height comes (L6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub account: AccountId,
+    pub amount: u64,
+    pub reason: DueReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DueReason {
+    Unstaked,
+    BondRefund,
+}
+
+impl Row for Due {
+    fn write(&self, to: Writer) -> Writer {
+        let reason = match self.reason {
+            DueReason::Unstaked => 0,
+            DueReason::BondRefund => 1,
+        };
+        to.raw(&self.account.0).u64(self.amount).u8(reason)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        let (account, amount) = (from.account()?, from.u64()?);
+        let reason = match from.u8()? {
+            0 => DueReason::Unstaked,
+            1 => DueReason::BondRefund,
+            other => return Err(LayoutError::Unknown { what: "reason of a payment", found: other.into() }),
+        };
+        Ok(Self { account, amount, reason })
+    }
+
+    fn held(&self) -> u128 {
+        self.amount.into()
+    }
+}
+
+/// The network's money, counted. What is burned is no longer held by anyone; dust is held by the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Supply {
+    pub genesis: u64,
+    pub minted: u64,
+    pub burned: u64,
+    pub dust: u64,
+}
+
+impl Supply {
+    /// Everything that ever came into being.
+    pub fn issued(&self) -> u128 {
+        u128::from(self.genesis) + u128::from(self.minted)
+    }
+
+    /// Everything that exists now.
+    pub fn total(&self) -> u128 {
+        self.issued().saturating_sub(self.burned.into())
+    }
+}
+
+impl Row for Supply {
+    fn write(&self, to: Writer) -> Writer {
+        to.u64(self.genesis).u64(self.minted).u64(self.burned).u64(self.dust)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self { genesis: from.u64()?, minted: from.u64()?, burned: from.u64()?, dust: from.u64()? })
+    }
+
+    fn held(&self) -> u128 {
+        self.dust.into()
+    }
+}
+
+/// Which chain this is and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub chain_id: ChainId,
+    pub height: Height,
+    pub timestamp_ms: u64,
+    /// The number the next item of the due queue gets.
+    pub due_seq: u64,
+    pub parameters: Parameters,
+}
+
+impl Row for Chain {
+    fn write(&self, to: Writer) -> Writer {
+        let to = to.raw(&self.chain_id.0).u64(self.height).u64(self.timestamp_ms).u64(self.due_seq);
+        write_values(to, &self.parameters.table())
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        let (chain_id, height, timestamp_ms, due_seq) = (from.chain()?, from.u64()?, from.u64()?, from.u64()?);
+        let values = read_values(from, Parameters::SPECS.len())?;
+        let parameters = Parameters::from_values(&values).ok_or(LayoutError::NotCanonical("parameters"))?;
+        Ok(Self { chain_id, height, timestamp_ms, due_seq, parameters })
+    }
+}

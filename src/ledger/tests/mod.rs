@@ -1,0 +1,146 @@
+//! The ledger as a whole: a small network in memory, told things height by height.
+
+mod epochs;
+mod model;
+mod pool;
+mod random;
+mod rules;
+
+use std::sync::LazyLock;
+
+use super::apply::{Context, Executed, execute, minimum_fee};
+use super::state::State;
+use crate::protocol::genesis::{Genesis, GenesisAccount, GenesisSubnet, GenesisVoter};
+use crate::protocol::ids::{AccountId, Digest, MemberId, SubnetId, hash};
+use crate::protocol::keys::SecretKey;
+use crate::protocol::parameters::{NetworkKind, SubnetRules};
+use crate::protocol::transaction::{Action, Role, SignedTransaction, Transaction};
+
+pub const STAR: u64 = 1_000_000_000;
+pub const VISION: SubnetId = SubnetId(1);
+pub const TEXT: SubnetId = SubnetId(2);
+/// Accounts of a world; the first four are the committee.
+pub const ACCOUNTS: u8 = 8;
+
+/// Keys and accounts, worked out once: there are thousands of look-ups.
+static PEOPLE: LazyLock<Vec<(SecretKey, AccountId)>> = LazyLock::new(|| {
+    let key = |of: u8| SecretKey::from_seed([of + 1; 32]);
+    (0..64).map(|of| (key(of), key(of).public().into())).collect()
+});
+
+pub fn key(of: u8) -> SecretKey {
+    PEOPLE[usize::from(of)].0.clone()
+}
+
+pub fn account(of: u8) -> AccountId {
+    PEOPLE[usize::from(of)].1
+}
+
+pub fn genesis() -> Genesis {
+    let mut genesis = Genesis::new("testnet", NetworkKind::Devnet, 1_700_000_000_000);
+    genesis.parameters.unbond_heights = 7;
+    genesis.parameters.exit_heights = 5;
+    genesis.accounts = (0..ACCOUNTS).map(|of| GenesisAccount { account: account(of), balance: 100 * STAR }).collect();
+    genesis.committee = (0..4)
+        .map(|of| GenesisVoter {
+            consensus: SecretKey::from_seed([of + 101; 32]).public(),
+            account: account(of),
+            node: None,
+            stake: 10 * STAR,
+        })
+        .collect();
+    genesis.subnets = [(VISION, "vision"), (TEXT, "text")]
+        .map(|(id, name)| GenesisSubnet {
+            id,
+            name: name.to_owned(),
+            task: name.to_owned(),
+            rules: SubnetRules { tempo: 5, reveal_window: 2, slots: 5, ..SubnetRules::defaults(NetworkKind::Devnet) },
+        })
+        .to_vec();
+    genesis.seal().expect("a good genesis").1
+}
+
+/// A chain of one node.
+pub struct World {
+    pub state: State,
+    parent: Digest,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::of(&genesis())
+    }
+
+    pub fn of(genesis: &Genesis) -> Self {
+        Self { state: State::genesis(genesis), parent: Digest::ZERO }
+    }
+
+    pub fn context(&self) -> Context {
+        let height = self.state.height() + 1;
+        Context { height, timestamp_ms: height * 1_000, proposer: account(0), parent: self.parent }
+    }
+
+    /// A transaction as its account would send it now, `ahead` nonces later than the next.
+    pub fn transaction(&self, of: u8, action: Action, ahead: u64) -> Transaction {
+        let nonce = self.state.account(&account(of)).map_or(0, |account| account.nonce) + ahead;
+        let valid_until = self.state.height() + 10;
+        let mut transaction = Transaction { account: account(of), nonce, fee: 0, valid_until, action };
+        transaction.fee = minimum_fee(&self.state, &transaction.action, transaction.signed_bytes());
+        transaction
+    }
+
+    pub fn sign(&self, of: u8, transaction: Transaction) -> SignedTransaction {
+        transaction.sign(&self.state.chain_id(), &key(of)).expect("a good transaction")
+    }
+
+    /// The bytes of actions in body order, with rising nonces of each account.
+    pub fn body(&self, actions: &[(u8, Action)]) -> Vec<Vec<u8>> {
+        let mut ahead = std::collections::BTreeMap::new();
+        actions
+            .iter()
+            .map(|(of, action)| {
+                let next = ahead.entry(*of).or_insert(0);
+                *next += 1;
+                self.sign(*of, self.transaction(*of, action.clone(), *next - 1)).encode()
+            })
+            .collect()
+    }
+
+    /// Executes a body that must be admissible.
+    pub fn step(&mut self, actions: &[(u8, Action)]) -> Executed {
+        let body = self.body(actions);
+        let executed = execute(&self.state, &self.context(), &body).expect("an admissible body");
+        self.take(&executed);
+        executed
+    }
+
+    pub fn take(&mut self, executed: &Executed) {
+        self.state = executed.state.clone();
+        self.parent = hash("starling/1 test header", &[&executed.state_root.0]);
+    }
+
+    /// Empty heights up to this one.
+    pub fn run_to(&mut self, height: u64) -> Vec<super::event::Event> {
+        let mut events = Vec::new();
+        while self.state.height() < height {
+            events.extend(self.step(&[]).events);
+        }
+        events
+    }
+
+    pub fn balance(&self, of: u8) -> u64 {
+        self.state.account(&account(of)).map_or(0, |account| account.balance)
+    }
+}
+
+pub fn transfer(to: u8, amount: u64) -> Action {
+    Action::Transfer { to: account(to), amount, memo: Vec::new() }
+}
+
+pub fn register(of: u8, subnet: SubnetId, role: Role) -> (u8, Action) {
+    (of, Action::Register { subnet, role, operator: key(of).public(), max_bond: STAR })
+}
+
+pub fn member(of: u8, subnet: SubnetId, role: Role, state: &State) -> MemberId {
+    state.member_of(subnet, role, &account(of)).expect("a member")
+}

@@ -1,0 +1,123 @@
+//! Laws that hold whatever is sent: money, determinism, the store's rows, the leader's side and the checker's.
+
+use std::collections::BTreeMap;
+
+use super::super::apply::{build, execute};
+use super::super::receipt::Code;
+use super::super::state::State;
+use super::*;
+use crate::protocol::chance::Chance;
+use crate::protocol::transaction::{ALL, Weight, canonical_weights, weights_hash};
+
+/// Draws transactions of every kind that mostly make sense, and knows what it committed to.
+struct Crowd {
+    chance: Chance,
+    sealed: BTreeMap<(SubnetId, u64, u8), Vec<Weight>>,
+}
+
+impl Crowd {
+    fn action(&mut self, state: &State, of: u8) -> Action {
+        let subnet = if self.chance.one_in(1, 2) { VISION } else { TEXT };
+        let role = if of < 4 { Role::Validator } else { Role::Miner };
+        let epoch = state.subnet(subnet).map_or(0, |subnet| subnet.epoch);
+        let mine = state.member_of(subnet, role, &account(of));
+        let amount = self.chance.below(20 * STAR) + 1;
+        match (self.chance.below(10), mine) {
+            (0..=2, _) => transfer(u8::try_from(self.chance.below(16)).unwrap(), amount),
+            (3, _) => Action::Stake { amount },
+            (4, _) => Action::Unstake { amount: if self.chance.one_in(1, 3) { ALL } else { amount } },
+            (5, Some(member)) if self.chance.one_in(1, 3) => Action::Leave { subnet, member },
+            (6 | 7, Some(member)) if role == Role::Validator => {
+                let ids: Vec<MemberId> =
+                    state.members(subnet).filter(|m| m.1.role == Role::Miner).map(|m| m.0).collect();
+                let vector =
+                    canonical_weights(ids.iter().map(|id| (*id, u16::try_from(self.chance.below(65_536)).unwrap())));
+                let hash = weights_hash(&state.chain_id(), subnet, epoch, member, &[of; 32], &vector);
+                self.sealed.insert((subnet, epoch, of), vector);
+                Action::WeightsCommit { subnet, epoch, member, hash }
+            }
+            (8 | 9, Some(member)) if role == Role::Validator => {
+                let epoch = epoch.saturating_sub(1);
+                let weights = self.sealed.get(&(subnet, epoch, of)).cloned().unwrap_or_default();
+                Action::WeightsReveal { subnet, epoch, member, salt: [of; 32], weights }
+            }
+            _ => register(of, subnet, role).1,
+        }
+    }
+
+    fn candidates(&mut self, world: &World) -> Vec<Vec<u8>> {
+        let actions: Vec<(u8, Action)> = (0..self.chance.below(12))
+            .map(|_| u8::try_from(self.chance.below(16)).unwrap())
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|of| (of, self.action(&world.state, of)))
+            .collect();
+        world.body(&actions)
+    }
+}
+
+/// 40 random networks of 150 heights each.
+#[test]
+fn t5_any_history_balances_repeats_and_reloads() {
+    let (mut applied, mut failed, mut paid) = (0, 0, 0);
+    for seed in 0..40 {
+        let mut world = World::new();
+        let mut store: BTreeMap<Vec<u8>, Vec<u8>> = world.state.rows().into_iter().collect();
+        let mut crowd = Crowd { chance: Chance::from_seed([seed; 32]), sealed: BTreeMap::new() };
+        for _ in 0..150 {
+            let candidates = crowd.candidates(&world);
+            let before = world.state.root();
+            let (body, built) = build(&world.state, &world.context(), candidates);
+            let checked = execute(&world.state, &world.context(), &body).expect("what is built is admissible");
+            assert_eq!(world.state.root(), before, "the parent is never changed");
+            // What the leader computes is what everyone computes (L1).
+            assert_eq!(built.state_root, checked.state_root);
+            assert_eq!(built.receipts, checked.receipts);
+            assert_eq!((built.receipt_root, built.record_root), (checked.receipt_root, checked.record_root));
+            assert_eq!((&built.diff, &built.events), (&checked.diff, &checked.events));
+            for receipt in &checked.receipts {
+                if receipt.code == Code::Applied { applied += 1 } else { failed += 1 }
+            }
+            for (key, value) in &checked.diff {
+                match value {
+                    Some(value) => store.insert(key.clone(), value.clone()),
+                    None => store.remove(key),
+                };
+            }
+            // Every row added up anew (L7, S12).
+            assert_eq!(checked.state.check(), Ok(()));
+            let nonces = |state: &State| (0..16).map(|of| state.account(&account(of)).map(|a| a.nonce)).collect();
+            let (old, new): (Vec<_>, Vec<_>) = (nonces(&world.state), nonces(&checked.state));
+            assert!(old.iter().zip(&new).all(|(a, b)| a.is_none() || b.is_none() || a <= b), "nonces rise");
+            world.take(&checked);
+        }
+        // The rows of the store are the state (and the root of their tree is the one that was built step by step).
+        let loaded = State::load(store.clone()).unwrap();
+        assert_eq!(loaded.root(), world.state.root());
+        assert!(store.into_iter().eq(world.state.rows()));
+        // A reloaded node goes on exactly like the one that never stopped.
+        let mut again = World { state: loaded, parent: world.parent };
+        let actions = [(7, transfer(6, STAR / 100)), register(7, TEXT, Role::Miner)];
+        let actions = if again.balance(7) > STAR { &actions[..] } else { &[] };
+        assert_eq!(again.step(actions).state_root, world.step(actions).state_root);
+        paid += world.state.supply().minted;
+    }
+    assert!(applied > 5_000 && failed > 1_000 && paid > 0, "{applied} applied, {failed} failed, {paid} minted");
+}
+
+#[test]
+fn a_store_that_was_tampered_with_does_not_load() {
+    use super::super::rows::{Account, Row};
+    use super::super::state::StateError;
+    use super::super::table::Table;
+    let state = World::new().state;
+    let mut rows = state.rows();
+    let at = rows.iter().position(|row| row.0 == Account::row_key(&account(5))).unwrap();
+    rows[at].1 = Account { balance: 1, nonce: 0, attached: 0 }.encode();
+    assert!(matches!(State::load(rows.clone()), Err(StateError::Imbalance(_))));
+    rows[at].1.push(0);
+    assert!(matches!(State::load(rows.clone()), Err(StateError::Row(_))));
+    rows.pop();
+    rows.remove(at);
+    assert!(matches!(State::load(rows), Err(StateError::Missing(18))));
+}

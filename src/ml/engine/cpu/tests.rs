@@ -1,0 +1,221 @@
+//! What the processor's engine promises: equal bytes, known losses, refusals instead of panics, and miners that differ.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::ml::batch::merge;
+use crate::ml::engine::no_sink;
+use crate::ml::model::Tensor as Plain;
+use crate::ml::quantise::{spearman, weights};
+use crate::ml::score::{Board, Params};
+use crate::ml::task::{self, MinerSpec, Task};
+use crate::ml::train::TrainData;
+use crate::protocol::ids::MemberId;
+use crate::protocol::query::PIXELS;
+
+fn engine() -> CpuEngine {
+    CpuEngine::new(MEMORY_BYTES).unwrap()
+}
+
+fn small(name: &str) -> (Box<dyn Task>, TrainJob) {
+    let task = task::open(name).unwrap();
+    let job = task.job(&MinerSpec { samples: 4_000, steps: 12, width: 24, seed: 3 });
+    (task, job)
+}
+
+fn ask(engine: &mut CpuEngine, handle: Handle, query: &Query) -> Answer {
+    engine.infer(handle, query, &Control::FREE, &mut no_sink).unwrap().answer
+}
+
+#[test]
+fn equal_jobs_give_equal_bytes_also_at_the_same_time() {
+    for name in task::NAMES {
+        let (_, job) = small(name);
+        let train = || engine().train(None, &job, &Control::FREE).unwrap().artifact.to_bytes();
+        let (one, other) = std::thread::scope(|scope| {
+            let both = [scope.spawn(train), scope.spawn(train)];
+            let [one, other] = both.map(|thread| thread.join().unwrap());
+            (one, other)
+        });
+        assert!(one == other, "{name}");
+        let reseeded = TrainJob { seed: 4, ..job.clone() };
+        assert!(one != engine().train(None, &reseeded, &Control::FREE).unwrap().artifact.to_bytes());
+    }
+}
+
+#[test]
+fn losses_are_the_known_ones() {
+    let golden = [("vision", [2.262_835, 2.212_093, 2.159_643]), ("text", [5.548_122, 4.416_076, 3.492_199])];
+    for (name, expected) in golden {
+        let (_, job) = small(name);
+        let losses = engine().train(None, &job, &Control::FREE).unwrap().losses;
+        let found = [losses[0], losses[5], losses[11]];
+        // Other processors round otherwise; the path is the same.
+        assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 2e-3 * e), "{name} {found:?}");
+    }
+}
+
+#[test]
+fn a_model_goes_through_bytes_and_on_with_training() {
+    let (task, job) = small("vision");
+    let mut engine = engine();
+    let first = engine.train(None, &job, &Control::FREE).unwrap();
+    let handle = engine.load(&first.artifact).unwrap();
+    assert_eq!(handle, first.artifact.id());
+    let read = Artifact::from_bytes(&engine.export(handle).unwrap().to_bytes()).unwrap();
+    assert_eq!(engine.load(&read).unwrap(), handle);
+    let query = task.challenge(handle, 8).query;
+    let answer = ask(&mut engine, handle, &query);
+    assert_eq!(answer, {
+        let mut other = CpuEngine::new(MEMORY_BYTES).unwrap();
+        let handle = other.load(&read).unwrap();
+        ask(&mut other, handle, &query)
+    });
+    let more = engine.train(Some(handle), &job, &Control::FREE).unwrap();
+    assert!(more.losses.last() < first.losses.first());
+    assert!(engine.unload(handle) && !engine.unload(handle));
+    assert_eq!(engine.export(handle), Err(EngineError::UnknownModel(handle)));
+}
+
+#[test]
+fn rows_are_the_same_alone_and_in_company() {
+    for name in task::NAMES {
+        let (task, job) = small(name);
+        let mut engine = engine();
+        let artifact = engine.train(None, &job, &Control::FREE).unwrap().artifact;
+        let handle = engine.load(&artifact).unwrap();
+        let queries: Vec<Query> = (1..6).map(|n| task.challenge(Digest([n; 32]), usize::from(n)).query).collect();
+        let [batch] = merge(queries.clone()).try_into().unwrap();
+        let inferred = engine.infer(handle, &batch.query, &Control::FREE, &mut no_sink).unwrap();
+        for (index, result) in batch.split(inferred).unwrap() {
+            let (alone, company) = (ask(&mut engine, handle, &queries[index]), result.answer);
+            let flat = |answer: &Answer| match answer {
+                Answer::Classes { probabilities } | Answer::Distributions { probabilities } => probabilities.concat(),
+                Answer::Text { .. } => vec![],
+            };
+            // A matrix product may sum in another order for another number of rows: one step of the wire's scale.
+            assert!(flat(&alone).iter().zip(flat(&company)).all(|(a, b)| a.abs_diff(b) <= 1), "{name}");
+        }
+    }
+}
+
+#[test]
+fn completions_stream_and_follow_their_seed() {
+    let (task, job) = small("text");
+    let mut engine = engine();
+    let artifact = engine.train(None, &job, &Control::FREE).unwrap().artifact;
+    let handle = engine.load(&artifact).unwrap();
+    let wish = |seed| Query::Complete {
+        prompt: b"The".to_vec(),
+        max_bytes: 40,
+        temperature_milli: 900,
+        seed,
+        stop: vec![b"zqzq".to_vec()],
+    };
+    let mut pieces = Vec::new();
+    let mut sink = |piece: &[u8]| {
+        pieces.extend_from_slice(piece);
+        true
+    };
+    let inferred = engine.infer(handle, &wish(1), &Control::FREE, &mut sink).unwrap();
+    assert_eq!(inferred.answer, Answer::Text { bytes: pieces.clone() });
+    assert_eq!(inferred.usage, Usage { items: 1, input_bytes: 3, output_bytes: 40 });
+    assert_eq!(ask(&mut engine, handle, &wish(1)), inferred.answer);
+    assert_ne!(ask(&mut engine, handle, &wish(2)), inferred.answer);
+    // The distributions of the same weights agree with what evaluation finds.
+    let challenge = task.challenge(handle, 1);
+    let Query::NextByte { contexts } = challenge.query.clone() else { panic!() };
+    let next = challenge.truth.0.clone();
+    let loss = engine.eval(handle, &EvalJob::Bytes { contexts, next: next.clone() }, &Control::FREE).unwrap().loss;
+    let Answer::Distributions { probabilities } = ask(&mut engine, handle, &challenge.query) else { panic!() };
+    let told = f64::from(probabilities[0][usize::from(next[0])]) / 65_535.0;
+    assert!((told - (-loss).exp()).abs() < 1e-4);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let (_, job) = small("vision");
+    let mut engine = engine();
+    let artifact = engine.train(None, &job, &Control::FREE).unwrap().artifact;
+    let handle = engine.load(&artifact).unwrap();
+    let mut infer = |handle, query: &Query| engine.infer(handle, query, &Control::FREE, &mut no_sink).unwrap_err();
+    let contexts = Query::NextByte { contexts: vec![vec![1]] };
+    assert_eq!(infer(handle, &contexts), EngineError::Mismatch { architecture: "mlp", query: "next_byte" });
+    assert!(matches!(infer(handle, &Query::Classify { images: vec![vec![0; 3]] }), EngineError::Query(_)));
+    let images = Query::Classify { images: vec![vec![0; PIXELS]] };
+    assert_eq!(infer(Digest::ZERO, &images), EngineError::UnknownModel(Digest::ZERO));
+    let bytes = EvalJob::Bytes { contexts: vec![vec![]], next: vec![1] };
+    assert!(matches!(engine.eval(handle, &bytes, &Control::FREE), Err(EngineError::Job(_))));
+    let bigger = TrainJob { architecture: Architecture::Mlp { hidden: 25 }, ..job.clone() };
+    assert!(matches!(engine.train(Some(handle), &bigger, &Control::FREE), Err(EngineError::Job(_))));
+    let mut tight = CpuEngine::new(cost(&artifact.architecture())).unwrap();
+    tight.load(&artifact).unwrap();
+    assert_eq!(tight.info().memory_free, 0);
+    let other = tight.train(None, &TrainJob { seed: 9, ..job }, &Control::FREE).unwrap().artifact;
+    assert!(matches!(tight.load(&other), Err(EngineError::Memory { free: 0, .. })));
+}
+
+#[test]
+fn a_job_stops_when_told_and_ends_when_poisoned() {
+    let (_, job) = small("vision");
+    let mut engine = engine();
+    let looks = AtomicU64::new(0);
+    let stop = || looks.fetch_add(1, Ordering::Relaxed) >= 5;
+    assert_eq!(engine.train(None, &job, &Control::until(&stop)).unwrap_err(), EngineError::Stopped { steps: 5 });
+    let told = AtomicU64::new(0);
+    let progress = |p: super::super::Progress| told.store(p.step, Ordering::Relaxed);
+    let control = Control { steps_max: 7, progress: &progress, ..Control::FREE };
+    assert_eq!(engine.train(None, &job, &control).unwrap().losses.len(), 7);
+    assert_eq!(told.load(Ordering::Relaxed), 7);
+    // Weights near the end of the range overflow in the first step.
+    let shapes = job.architecture.shapes().into_iter();
+    let huge = shapes.map(|(name, shape)| {
+        let count = shape.iter().product();
+        (name.to_owned(), Plain { shape, values: vec![3e38; count] })
+    });
+    let huge = Artifact::new(job.architecture, huge.collect()).unwrap();
+    let handle = engine.load(&huge).unwrap();
+    let poisoned =
+        TrainJob { data: TrainData::Images { images: ndarray::Array2::ones((1, PIXELS)), labels: vec![0] }, ..job };
+    assert_eq!(engine.train(Some(handle), &poisoned, &Control::FREE).unwrap_err(), EngineError::Diverged { step: 0 });
+}
+
+/// The whole judgement of a row of miners, as an epoch does it: challenges, board, weights.
+#[test]
+fn weights_rank_miners_as_their_true_quality_does() {
+    let of = 4;
+    for name in task::NAMES {
+        let task = task::open(name).unwrap();
+        let mut engine = engine();
+        let mut board = Board::new(Params::default());
+        let mut truth = BTreeMap::new();
+        let mut guesser = super::super::random::RandomEngine::new(1);
+        for index in 0..=of {
+            // The best of a text row trains for seconds; the others show the same.
+            let spec = MinerSpec::graded(name, index, of);
+            let spec = MinerSpec { steps: spec.steps.min(400), ..spec };
+            let member = MemberId(u32::try_from(index).unwrap());
+            let miner: &mut dyn Engine = if index < of { &mut engine } else { &mut guesser };
+            let handle = if index < of {
+                let artifact = miner.train(None, &task.job(&spec), &Control::FREE).unwrap().artifact;
+                miner.load(&artifact).unwrap()
+            } else {
+                Digest::ZERO
+            };
+            truth.insert(member, task.true_quality(miner, handle, &Control::FREE).unwrap().quality);
+            for n in 0..10 {
+                let challenge = task.challenge(Digest([n; 32]), 32);
+                let answer = miner.infer(handle, &challenge.query, &Control::FREE, &mut no_sink).unwrap().answer;
+                board.record(member, &task.score(&challenge, Some(&answer), 5, 1_000));
+            }
+        }
+        let weights = weights(&board.close_epoch(), task.chance_level());
+        let weight = |member: &MemberId| f64::from(weights.get(member).copied().unwrap_or(0));
+        let pairs: Vec<(f64, f64)> = truth.iter().map(|(member, &quality)| (quality, weight(member))).collect();
+        assert!(spearman(&pairs).unwrap() >= 0.9, "{name} {pairs:?}");
+        let guessing = weight(&MemberId(u32::try_from(of).unwrap()));
+        assert!(guessing < 0.05 * f64::from(u16::MAX), "{name} {pairs:?}");
+        assert!(truth[&MemberId(0)] > truth[&MemberId(3)] + 0.1, "{name} {truth:?}");
+    }
+}

@@ -1,0 +1,16 @@
+//! Numerics: data, models, engines, tasks, and the judgement of answers. Floats live here and nowhere below.
+//!
+//! Reading order: `task` says what is asked and what a good answer is, `model` what a miner runs and its bytes,
+//! `engine` who computes it, `train` how it comes to be, `batch` how queries share one run, `score` what a validator
+//! remembers, `quantise` the one gate from floats to the integers everything else is made of, and
+//! `bench` what all of it costs.
+
+pub mod batch;
+pub mod bench;
+pub mod data;
+pub mod engine;
+pub mod model;
+pub mod quantise;
+pub mod score;
+pub mod task;
+pub mod train;

@@ -1,0 +1,119 @@
+//! The one gate from floats to integers: probabilities for the wire, scores for the ledger.
+//!
+//! Nothing behind it is ever a float again. Both ways are by item and by a maximum, so the order of members or classes
+//! changes nothing.
+
+use std::collections::BTreeMap;
+
+use crate::protocol::ids::MemberId;
+
+/// Probabilities as the wire carries them: 65,535 is certainty. What is no number is 0.
+pub fn to_fixed(row: &[f32]) -> Vec<u16> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped into 0 to 65,535; NaN is 0")]
+    row.iter().map(|p| (f64::from(*p) * f64::from(u16::MAX)).round().clamp(0.0, f64::from(u16::MAX)) as u16).collect()
+}
+
+/// Probabilities from the wire, brought to a sum of 1; `None` when there is nothing in them.
+pub fn from_fixed(row: &[u16]) -> Option<Vec<f64>> {
+    let sum: u64 = row.iter().map(|&p| u64::from(p)).sum();
+    (sum > 0).then(|| row.iter().map(|&p| f64::from(p) / sum as f64).collect())
+}
+
+/// How strongly better answers earn more: the share above chance, to this power.
+const SHARPNESS: i32 = 2;
+
+/// Scores in [0, 1] as a weight vector, the best at 65,535.
+///
+/// A score counts from the task's chance level up, and squared: who knows nothing weighs nothing, luck of a twentieth
+/// above chance weighs under a hundredth of the best, and twice the knowledge weighs four times. Members at or below
+/// chance are left out; when nobody knows anything the vector is empty.
+pub fn weights(scores: &BTreeMap<MemberId, f64>, chance_level: f64) -> BTreeMap<MemberId, u16> {
+    let room = (1.0 - chance_level).max(f64::MIN_POSITIVE);
+    let above = |score: f64| ((score - chance_level) / room).clamp(0.0, 1.0).powi(SHARPNESS);
+    let most = scores.values().map(|&s| above(s)).fold(0.0, f64::max);
+    let mut weights = BTreeMap::new();
+    for (&member, &score) in scores {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 65,535; NaN is 0")]
+        let weight = if most > 0.0 { (above(score) / most * f64::from(u16::MAX)).round() as u16 } else { 0 };
+        if weight > 0 {
+            weights.insert(member, weight);
+        }
+    }
+    weights
+}
+
+/// Spearman's rank correlation of pairs, equal values sharing their mean rank; `None` with fewer than two pairs or when
+/// one side is all equal.
+pub fn spearman(pairs: &[(f64, f64)]) -> Option<f64> {
+    if pairs.len() < 2 {
+        return None;
+    }
+    let left = ranks(&pairs.iter().map(|p| p.0).collect::<Vec<_>>());
+    let right = ranks(&pairs.iter().map(|p| p.1).collect::<Vec<_>>());
+    let mean = (pairs.len() as f64 + 1.0) / 2.0;
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| (x - mean) * (y - mean)).sum::<f64>();
+    let spread = (product(&left, &left) * product(&right, &right)).sqrt();
+    (spread > 0.0).then(|| product(&left, &right) / spread)
+}
+
+/// Ranks from 1, equal values sharing the mean of theirs.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let rank = |value: &f64| {
+        let below = values.iter().filter(|v| v.total_cmp(value).is_lt()).count();
+        let equal = values.iter().filter(|v| v.total_cmp(value).is_eq()).count();
+        below as f64 + (equal as f64 + 1.0) / 2.0
+    };
+    values.iter().map(rank).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn weigh(scores: &[f64], chance: f64) -> Vec<u16> {
+        let members = (0..).map(MemberId).zip(scores.iter().copied()).collect();
+        let weights = weights(&members, chance);
+        (0..).zip(scores).map(|(i, _)| weights.get(&MemberId(i)).copied().unwrap_or(0)).collect()
+    }
+
+    #[test]
+    fn the_best_is_full_and_chance_is_nothing() {
+        assert_eq!(weigh(&[0.9, 0.55, 0.2, 0.1], 0.2), [65_535, 16_384, 0, 0]);
+        assert_eq!(weigh(&[0.1, 0.2], 0.2), [0, 0]);
+        assert_eq!(weigh(&[], 0.2), [0; 0]);
+        assert_eq!(weigh(&[f64::NAN, 0.5], 0.2), [0, 65_535]);
+        // Luck above chance stays under 5 % of the best.
+        assert!(weigh(&[0.8, 0.25], 0.2)[1] < 65_535 / 20);
+    }
+
+    #[test]
+    fn probabilities_cross_the_wire() {
+        assert_eq!(to_fixed(&[1.0, 0.5, 0.0, f32::NAN, 7.0]), [65_535, 32_768, 0, 0, 65_535]);
+        assert_eq!(from_fixed(&[1, 3]), Some(vec![0.25, 0.75]));
+        assert_eq!(from_fixed(&[0, 0]), None);
+    }
+
+    #[test]
+    fn spearman_knows_order_and_ties() {
+        let of = |a: &[f64], b: &[f64]| spearman(&a.iter().copied().zip(b.iter().copied()).collect::<Vec<_>>());
+        assert_eq!(of(&[1.0, 2.0, 3.0], &[10.0, 20.0, 90.0]), Some(1.0));
+        assert_eq!(of(&[1.0, 2.0, 3.0], &[3.0, 2.0, 1.0]), Some(-1.0));
+        assert_eq!(of(&[1.0, 1.0], &[3.0, 2.0]), None);
+        assert_eq!(of(&[1.0], &[3.0]), None);
+        let tied = of(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert!((tied - 0.948_683_298).abs() < 1e-6, "{tied}");
+    }
+
+    proptest! {
+        #[test]
+        fn better_never_weighs_less(scores in prop::collection::vec(0.0..1.0_f64, 1..40), chance in 0.0..0.9_f64) {
+            let weights = weigh(&scores, chance);
+            for (i, a) in scores.iter().enumerate() {
+                for (j, b) in scores.iter().enumerate() {
+                    prop_assert!(a > b || weights[i] <= weights[j]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `text`: how an English text goes on, byte by byte.
+//!
+//! A challenge asks for distributions over the byte after contexts out of held-out passages; the continuation is never
+//! sent. A sample's score is `1 - bits / 8`, cut at 0, of the true byte under the told distribution, mixed with a pinch
+//! of the flat one, so that a single zero costs much but not everything. A flat answer scores 0.
+
+use super::{Challenge, MinerSpec, Outcome, Quality, SampleScores, Task, Truth, latency_factor};
+use crate::ml::data::{self, DataError, Jargon};
+use crate::ml::engine::{Control, Engine, EngineError, EvalJob, Handle};
+use crate::ml::model::Architecture;
+use crate::ml::quantise::from_fixed;
+use crate::ml::train::{TrainData, TrainJob};
+use crate::protocol::chance::Chance;
+use crate::protocol::ids::{Digest, hash};
+use crate::protocol::query::{Answer, BYTE_VALUES, ITEMS_MAX, Query};
+
+/// What a random distribution gains by luck alone.
+pub const CHANCE_LEVEL: f64 = 0.05;
+/// Bytes of context a challenge shows.
+pub const CONTEXT_BYTES: usize = 64;
+/// The share of the flat distribution that every answer is mixed with: a zero costs 16 bits.
+const FLAT_SHARE: f64 = 1.0 / 256.0;
+/// Every how many-th byte of the held-out blocks is predicted for the true quality.
+const QUALITY_STRIDE: usize = 4;
+/// Contexts shown per training step.
+const BATCH: usize = 256;
+const LEARNING_RATE: f64 = 1.2e-2;
+/// Bytes the shipped models read, and numbers each becomes.
+const MODEL_CONTEXT: usize = 8;
+const MODEL_EMBEDDING: usize = 32;
+
+/// The task with its data.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    jargon: &'static Jargon,
+}
+
+impl Text {
+    /// # Errors
+    /// The data in the binary are damaged.
+    pub fn new() -> Result<Self, DataError> {
+        Ok(Self { jargon: data::jargon()? })
+    }
+
+    /// The context before place `at` of a held-out block, and the byte there.
+    fn place(&self, block: usize, at: usize) -> (Vec<u8>, u8) {
+        let block = self.jargon.held.get(block).map_or(&[][..], Vec::as_slice);
+        let context = block.get(at.saturating_sub(CONTEXT_BYTES)..at).unwrap_or_default();
+        (context.to_vec(), block.get(at).copied().unwrap_or(0))
+    }
+}
+
+impl Task for Text {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn about(&self) -> &'static str {
+        "continue English text byte by byte (the Jargon File)"
+    }
+
+    fn accepts(&self, query: &Query) -> bool {
+        matches!(query, Query::NextByte { .. } | Query::Complete { .. })
+    }
+
+    fn chance_level(&self) -> f64 {
+        CHANCE_LEVEL
+    }
+
+    fn challenge(&self, seed: Digest, count: usize) -> Challenge {
+        let mut chance = Chance::from(hash("starling/1 text challenge", &[&seed.0]));
+        let (mut contexts, mut truth) = (Vec::new(), Vec::new());
+        for _ in 0..count.clamp(1, ITEMS_MAX) {
+            let block = chance.index(self.jargon.held.len());
+            let length = self.jargon.held.get(block).map_or(0, Vec::len);
+            // Full contexts, unless the block is the short last one.
+            let first = CONTEXT_BYTES.min(length.saturating_sub(1));
+            let (context, next) = self.place(block, first + chance.index(length - first));
+            contexts.push(context);
+            truth.push(next);
+        }
+        Challenge { query: Query::NextByte { contexts }, truth: Truth(truth) }
+    }
+
+    fn score(&self, challenge: &Challenge, answer: Option<&Answer>, latency_ms: u64, deadline_ms: u64) -> SampleScores {
+        let truth = &challenge.truth.0;
+        let Some(answer) = answer else { return SampleScores::none(Outcome::Missing, truth.len()) };
+        if latency_ms > deadline_ms {
+            return SampleScores::none(Outcome::Late, truth.len());
+        }
+        let malformed = || SampleScores::none(Outcome::Malformed, truth.len());
+        let (Ok(()), Answer::Distributions { probabilities }) = (answer.check(&challenge.query), answer) else {
+            return malformed();
+        };
+        let factor = latency_factor(latency_ms, deadline_ms);
+        let score = |(row, &next): (&Vec<u16>, &u8)| {
+            let told = from_fixed(row)?.get(usize::from(next)).copied()?;
+            Some(factor * sample(told))
+        };
+        let scores: Option<Vec<f64>> = probabilities.iter().zip(truth).map(score).collect();
+        scores.map_or_else(malformed, |scores| SampleScores { outcome: Outcome::Scored, scores })
+    }
+
+    fn job(&self, spec: &MinerSpec) -> TrainJob {
+        let spec = spec.bounded();
+        let mut order: Vec<usize> = (0..self.jargon.train.len()).collect();
+        Chance::from(hash("starling/1 text slice", &[&spec.seed.to_le_bytes()])).shuffle(&mut order);
+        let mut left = spec.samples;
+        let mut passages = Vec::new();
+        for passage in order.into_iter().filter_map(|i| self.jargon.train.get(i)) {
+            let taken = passage.get(..left.min(passage.len())).unwrap_or_default();
+            left -= taken.len();
+            passages.push(taken.to_vec());
+            if left == 0 {
+                break;
+            }
+        }
+        let (context, embedding) = (MODEL_CONTEXT, MODEL_EMBEDDING);
+        TrainJob {
+            architecture: Architecture::ByteMlp { context, embedding, hidden: spec.width },
+            data: TrainData::Bytes { passages },
+            steps: spec.steps,
+            batch: BATCH,
+            learning_rate: LEARNING_RATE,
+            seed: spec.seed,
+        }
+    }
+
+    fn true_quality(
+        &self,
+        engine: &mut dyn Engine,
+        handle: Handle,
+        control: &Control<'_>,
+    ) -> Result<Quality, EngineError> {
+        let (mut contexts, mut next) = (Vec::new(), Vec::new());
+        for (block, bytes) in self.jargon.held.iter().enumerate() {
+            for at in (CONTEXT_BYTES..bytes.len()).step_by(QUALITY_STRIDE) {
+                let (context, byte) = self.place(block, at);
+                contexts.push(context);
+                next.push(byte);
+            }
+        }
+        let samples = next.len();
+        let done = engine.eval(handle, &EvalJob::Bytes { contexts, next }, control)?;
+        let bits = done.loss / std::f64::consts::LN_2;
+        Ok(Quality { quality: (1.0 - bits / 8.0).clamp(0.0, 1.0), figure: bits, unit: "bits/byte", samples })
+    }
+}
+
+/// One sample from the probability told for the true byte.
+fn sample(told: f64) -> f64 {
+    let mixed = told * (1.0 - FLAT_SHARE) + FLAT_SHARE / BYTE_VALUES as f64;
+    (1.0 + mixed.log2() / 8.0).clamp(0.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ml::engine::no_sink;
+    use crate::ml::engine::random::RandomEngine;
+
+    #[test]
+    fn the_continuation_is_never_sent() {
+        let task = Text::new().unwrap();
+        let challenge = task.challenge(Digest([3; 32]), 64);
+        assert_eq!(challenge, task.challenge(Digest([3; 32]), 64));
+        assert_eq!(challenge.query.check(), Ok(()));
+        let Query::NextByte { contexts } = &challenge.query else { panic!() };
+        for (context, &next) in contexts.iter().zip(&challenge.truth.0) {
+            assert_eq!(context.len(), CONTEXT_BYTES);
+            let with_next = [context.as_slice(), &[next]].concat();
+            let within = |block: &Vec<u8>| block.windows(with_next.len()).any(|w| w == with_next);
+            assert!(task.jargon.held.iter().any(within));
+        }
+    }
+
+    #[test]
+    fn scores_follow_the_bits() {
+        let check = |told: f64, expected: f64| assert!((sample(told) - expected).abs() < 0.01, "{told}");
+        check(1.0, 1.0);
+        check(0.5, 0.875);
+        check(1.0 / 16.0, 0.5);
+        check(1.0 / 256.0, 0.0);
+        check(0.0, 0.0);
+        let task = Text::new().unwrap();
+        let challenge = task.challenge(Digest([1; 32]), 8);
+        let score = |row: Vec<u16>, latency| {
+            let answer = Answer::Distributions { probabilities: vec![row; 8] };
+            task.score(&challenge, Some(&answer), latency, 100)
+        };
+        assert!(score(vec![7; BYTE_VALUES], 0).mean() < 1e-9);
+        assert_eq!(score(vec![0; BYTE_VALUES], 0).outcome, Outcome::Malformed);
+        assert_eq!(score(vec![7; 255], 0).outcome, Outcome::Malformed);
+        assert_eq!(score(vec![7; BYTE_VALUES], 101).outcome, Outcome::Late);
+        assert_eq!(task.score(&challenge, None, 0, 100), SampleScores::none(Outcome::Missing, 8));
+    }
+
+    #[test]
+    fn guessing_scores_at_most_the_chance_level() {
+        let task = Text::new().unwrap();
+        let mut engine = RandomEngine::new(5);
+        let mut sum = 0.0;
+        for n in 0..20 {
+            let challenge = task.challenge(Digest([n; 32]), 64);
+            let answer = engine.infer(Digest::ZERO, &challenge.query, &Control::FREE, &mut no_sink).unwrap().answer;
+            sum += task.score(&challenge, Some(&answer), 0, 1_000).mean();
+        }
+        assert!(sum / 20.0 < CHANCE_LEVEL, "{}", sum / 20.0);
+    }
+}

@@ -1,0 +1,382 @@
+//! What crosses the wire when one node asks another's model, and the bounds of each part.
+//!
+//! Nothing here is signed or hashed. `check` refuses what is out of bounds by its sizes and counts alone; whether an
+//! answer is any good is judged elsewhere. Probabilities travel as `u16` with 65,535 for certainty, bytes need not be
+//! text, and an answer never repeats the question.
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{Digest, SubnetId};
+
+/// The most an encoded [`Ask`] may take.
+pub const ASK_BYTES_MAX: usize = 1 << 20;
+/// The most an encoded [`AnswerFrame`] may take.
+pub const FRAME_BYTES_MAX: usize = 256 << 10;
+/// Images or contexts in one query.
+pub const ITEMS_MAX: usize = 256;
+/// Pixels of one image, row by row.
+pub const PIXELS: usize = 64;
+/// The darkest pixel.
+pub const PIXEL_MAX: u8 = 16;
+/// Classes of one image.
+pub const CLASSES: usize = 10;
+/// Values of a byte, hence the length of a distribution over the next one.
+pub const BYTE_VALUES: usize = 256;
+/// Bytes of one context; a model reads as many of the last ones as it can.
+pub const CONTEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a prompt.
+pub const PROMPT_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one completion.
+pub const COMPLETION_BYTES_MAX: u32 = 16 << 10;
+/// Temperature in thousandths; 0 takes the likeliest byte always.
+pub const TEMPERATURE_MILLI_MAX: u32 = 5_000;
+/// Sequences that end a completion, and the bytes of each.
+pub const STOPS_MAX: usize = 4;
+/// Bytes of one stop sequence.
+pub const STOP_BYTES_MAX: usize = 64;
+/// The longest time a query may be given.
+pub const DEADLINE_MS_MAX: u64 = 600_000;
+/// Bytes of the text that goes with a refusal.
+pub const REFUSAL_BYTES_MAX: usize = 512;
+
+/// Why a query or an answer is out of bounds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BoundsError {
+    #[error("{what}: {found}, allowed are {least} to {most}")]
+    Count { what: &'static str, found: u64, least: u64, most: u64 },
+    #[error("{what} of item {item}: {found}, expected {expected}")]
+    Shape { what: &'static str, item: usize, found: u64, expected: u64 },
+    #[error("a {found} does not answer a {asked} query")]
+    Kind { asked: &'static str, found: &'static str },
+}
+
+fn within(what: &'static str, found: usize, least: usize, most: usize) -> Result<(), BoundsError> {
+    if (least..=most).contains(&found) {
+        return Ok(());
+    }
+    Err(BoundsError::Count { what, found: found as u64, least: least as u64, most: most as u64 })
+}
+
+/// A question to a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Query {
+    /// Which digit is on each image: 64 pixels of 0 to 16, row by row.
+    Classify { images: Vec<Vec<u8>> },
+    /// How likely each byte follows each context.
+    NextByte { contexts: Vec<Vec<u8>> },
+    /// A continuation of the prompt, byte by byte; equal seeds give equal continuations on one engine.
+    Complete {
+        #[serde(with = "serde_bytes")]
+        prompt: Vec<u8>,
+        max_bytes: u32,
+        temperature_milli: u32,
+        seed: u64,
+        stop: Vec<Vec<u8>>,
+    },
+}
+
+impl Query {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Classify { .. } => "classify",
+            Self::NextByte { .. } => "next_byte",
+            Self::Complete { .. } => "complete",
+        }
+    }
+
+    /// Images or contexts; a completion is one item.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Classify { images } => images.len(),
+            Self::NextByte { contexts } => contexts.len(),
+            Self::Complete { .. } => 1,
+        }
+    }
+
+    /// Bytes the model reads: pixels, contexts or the prompt.
+    pub fn input_bytes(&self) -> usize {
+        match self {
+            Self::Classify { images } => images.iter().map(Vec::len).sum(),
+            Self::NextByte { contexts } => contexts.iter().map(Vec::len).sum(),
+            Self::Complete { prompt, .. } => prompt.len(),
+        }
+    }
+
+    /// # Errors
+    /// A count, a length or a pixel is out of bounds; names it.
+    pub fn check(&self) -> Result<(), BoundsError> {
+        match self {
+            Self::Classify { images } => {
+                within("images", images.len(), 1, ITEMS_MAX)?;
+                images.iter().enumerate().try_for_each(|(item, image)| check_image(item, image))
+            }
+            Self::NextByte { contexts } => {
+                within("contexts", contexts.len(), 1, ITEMS_MAX)?;
+                contexts.iter().try_for_each(|c| within("context bytes", c.len(), 0, CONTEXT_BYTES_MAX))
+            }
+            Self::Complete { prompt, max_bytes, temperature_milli, stop, .. } => {
+                within("prompt bytes", prompt.len(), 0, PROMPT_BYTES_MAX)?;
+                within("max_bytes", *max_bytes as usize, 1, COMPLETION_BYTES_MAX as usize)?;
+                within("temperature_milli", *temperature_milli as usize, 0, TEMPERATURE_MILLI_MAX as usize)?;
+                within("stop sequences", stop.len(), 0, STOPS_MAX)?;
+                stop.iter().try_for_each(|s| within("stop bytes", s.len(), 1, STOP_BYTES_MAX))
+            }
+        }
+    }
+}
+
+fn check_image(item: usize, image: &[u8]) -> Result<(), BoundsError> {
+    if image.len() != PIXELS {
+        let (found, expected) = (image.len() as u64, PIXELS as u64);
+        return Err(BoundsError::Shape { what: "pixels", item, found, expected });
+    }
+    let dark = image.iter().copied().max().unwrap_or(0);
+    within("pixel", usize::from(dark), 0, usize::from(PIXEL_MAX))
+}
+
+/// A query on its way to one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    pub subnet: SubnetId,
+    /// The artifact that must answer; `None` leaves it to the miner.
+    pub model: Option<Digest>,
+    pub query: Query,
+    /// Milliseconds the asker waits, counted from the arrival.
+    pub deadline_ms: u64,
+    /// Whether pieces of a completion are wanted before its end.
+    pub stream: bool,
+}
+
+impl Ask {
+    /// # Errors
+    /// The deadline or the query is out of bounds.
+    pub fn check(&self) -> Result<(), BoundsError> {
+        if !(1..=DEADLINE_MS_MAX).contains(&self.deadline_ms) {
+            let (found, least, most) = (self.deadline_ms, 1, DEADLINE_MS_MAX);
+            return Err(BoundsError::Count { what: "deadline_ms", found, least, most });
+        }
+        self.query.check()
+    }
+}
+
+/// What a model answers; item `i` answers item `i` of the query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// One row of ten per image; 65,535 is certainty.
+    Classes { probabilities: Vec<Vec<u16>> },
+    /// One row of 256 per context.
+    Distributions { probabilities: Vec<Vec<u16>> },
+    /// The continuation, without the prompt.
+    Text {
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+}
+
+impl Usage {
+    /// What a query read and its answer wrote.
+    pub fn of(query: &Query, answer: &Answer) -> Self {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let written = if let Answer::Text { bytes } = answer { bytes.len() } else { 0 };
+        Self { items: count(query.items()), input_bytes: count(query.input_bytes()), output_bytes: count(written) }
+    }
+}
+
+impl Answer {
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Classes { .. } => "classes",
+            Self::Distributions { .. } => "distributions",
+            Self::Text { .. } => "text",
+        }
+    }
+
+    /// Whether the shape is the one the query asks for.
+    ///
+    /// # Errors
+    /// Another kind, another count of rows, a row of another length, or more bytes than were asked for.
+    pub fn check(&self, query: &Query) -> Result<(), BoundsError> {
+        match (self, query) {
+            (Self::Classes { probabilities }, Query::Classify { images }) => rows(probabilities, images.len(), CLASSES),
+            (Self::Distributions { probabilities }, Query::NextByte { contexts }) => {
+                rows(probabilities, contexts.len(), BYTE_VALUES)
+            }
+            (Self::Text { bytes }, Query::Complete { max_bytes, .. }) => {
+                within("completion bytes", bytes.len(), 0, *max_bytes as usize)
+            }
+            (found, asked) => Err(BoundsError::Kind { asked: asked.kind(), found: found.kind() }),
+        }
+    }
+}
+
+fn rows(probabilities: &[Vec<u16>], expected: usize, width: usize) -> Result<(), BoundsError> {
+    within("rows", probabilities.len(), expected, expected)?;
+    for (item, row) in probabilities.iter().enumerate() {
+        if row.len() != width {
+            let (found, expected) = (row.len() as u64, width as u64);
+            return Err(BoundsError::Shape { what: "probabilities", item, found, expected });
+        }
+    }
+    Ok(())
+}
+
+/// Work done for an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Images, contexts or completions.
+    pub items: u32,
+    /// Bytes read: pixels, contexts or the prompt.
+    pub input_bytes: u32,
+    /// Bytes written by a completion.
+    pub output_bytes: u32,
+}
+
+/// Why a node does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// No permit is free; ask somebody else or later.
+    Busy,
+    /// Time is up, or would be before an answer.
+    Late,
+    /// The query is out of bounds.
+    Malformed,
+    /// The subnet is not served here.
+    UnknownSubnet,
+    /// The artifact asked for is not loaded here.
+    UnknownModel,
+    /// No engine here can answer this kind of query.
+    Unsupported,
+    /// The node is stopping.
+    Stopping,
+    /// The work was begun and failed.
+    Failed,
+}
+
+impl RefusalCode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Late => "late",
+            Self::Malformed => "malformed",
+            Self::UnknownSubnet => "unknown_subnet",
+            Self::UnknownModel => "unknown_model",
+            Self::Unsupported => "unsupported",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One frame of an answer: any number of pieces, then exactly one of the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnswerFrame {
+    /// The next bytes of a completion.
+    Piece(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The whole answer, pieces included.
+    Done {
+        answer: Answer,
+        usage: Usage,
+        model: Digest,
+        compute_ms: u64,
+    },
+    Refused(RefusalCode, String),
+}
+
+impl AnswerFrame {
+    /// A refusal with its text cut to the bound, at a character.
+    pub fn refused(code: RefusalCode, text: &str) -> Self {
+        Self::Refused(code, text.chars().take(REFUSAL_BYTES_MAX / 4).collect())
+    }
+
+    /// Whether this frame may answer the query; the sum of the pieces is the receiver's to count.
+    ///
+    /// # Errors
+    /// A piece to what is no completion or longer than it, an answer of another shape, too long a refusal.
+    pub fn check(&self, query: &Query) -> Result<(), BoundsError> {
+        match self {
+            Self::Piece(bytes) => match query {
+                Query::Complete { max_bytes, .. } => within("piece bytes", bytes.len(), 1, *max_bytes as usize),
+                _ => Err(BoundsError::Kind { asked: query.kind(), found: "piece" }),
+            },
+            Self::Done { answer, .. } => answer.check(query),
+            Self::Refused(_, text) => within("refusal bytes", text.len(), 0, REFUSAL_BYTES_MAX),
+        }
+    }
+
+    /// Whether nothing may follow.
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Self::Piece(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::codec;
+
+    fn complete(prompt: usize, max_bytes: u32, temperature_milli: u32, stop: &[usize]) -> Query {
+        let stop = stop.iter().map(|&n| vec![b'.'; n]).collect();
+        Query::Complete { prompt: vec![0xff; prompt], max_bytes, temperature_milli, seed: 1, stop }
+    }
+
+    #[test]
+    fn queries_within_bounds_pass_and_others_are_named() {
+        let image = vec![PIXEL_MAX; PIXELS];
+        let good = [
+            Query::Classify { images: vec![image.clone(); ITEMS_MAX] },
+            Query::NextByte { contexts: vec![vec![], vec![7; CONTEXT_BYTES_MAX]] },
+            complete(PROMPT_BYTES_MAX, COMPLETION_BYTES_MAX, TEMPERATURE_MILLI_MAX, &[1, STOP_BYTES_MAX]),
+        ];
+        for query in good {
+            assert_eq!(query.check(), Ok(()));
+        }
+        let mut dark = image.clone();
+        dark[63] = 17;
+        let bad = [
+            (Query::Classify { images: vec![] }, "images"),
+            (Query::Classify { images: vec![image.clone(); ITEMS_MAX + 1] }, "images"),
+            (Query::Classify { images: vec![image, vec![0; 63]] }, "pixels of item 1"),
+            (Query::Classify { images: vec![dark] }, "pixel: 17"),
+            (Query::NextByte { contexts: vec![vec![7; CONTEXT_BYTES_MAX + 1]] }, "context bytes"),
+            (complete(PROMPT_BYTES_MAX + 1, 1, 0, &[]), "prompt bytes"),
+            (complete(0, 0, 0, &[]), "max_bytes"),
+            (complete(0, 1, 5_001, &[]), "temperature_milli"),
+            (complete(0, 1, 0, &[1; 5]), "stop sequences"),
+            (complete(0, 1, 0, &[0]), "stop bytes"),
+        ];
+        for (query, word) in bad {
+            let text = query.check().unwrap_err().to_string();
+            assert!(text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_has_the_shape_of_its_query() {
+        let query = Query::Classify { images: vec![vec![0; PIXELS]; 2] };
+        let classes = |rows: usize, width: usize| Answer::Classes { probabilities: vec![vec![0; width]; rows] };
+        assert_eq!(classes(2, CLASSES).check(&query), Ok(()));
+        assert!(classes(1, CLASSES).check(&query).is_err());
+        assert!(classes(2, 9).check(&query).is_err());
+        assert!(Answer::Text { bytes: vec![] }.check(&query).is_err());
+        assert!(AnswerFrame::Piece(vec![1]).check(&query).is_err());
+        assert!(AnswerFrame::Piece(vec![1; 3]).check(&complete(0, 2, 0, &[])).is_err());
+        let long = AnswerFrame::refused(RefusalCode::Busy, &"ü".repeat(10_000));
+        assert_eq!(long.check(&query), Ok(()));
+    }
+
+    #[test]
+    fn the_largest_messages_fit_their_frames() {
+        let ask = |query| Ask { subnet: SubnetId(1), model: Some(Digest::ZERO), query, deadline_ms: 1, stream: true };
+        let most = ask(Query::NextByte { contexts: vec![vec![0xff; CONTEXT_BYTES_MAX]; ITEMS_MAX] });
+        assert_eq!(most.check(), Ok(()));
+        let bytes = codec::encode(&most);
+        assert_eq!(codec::decode::<Ask, ASK_BYTES_MAX>(&bytes).unwrap(), most);
+        let answer = Answer::Distributions { probabilities: vec![vec![u16::MAX; BYTE_VALUES]; ITEMS_MAX] };
+        let frame = AnswerFrame::Done { answer, usage: Usage::default(), model: Digest::ZERO, compute_ms: 9 };
+        let bytes = codec::encode(&frame);
+        assert_eq!(codec::decode::<AnswerFrame, FRAME_BYTES_MAX>(&bytes).unwrap(), frame);
+    }
+}

@@ -1,0 +1,609 @@
+//! What a node tells people: the documents of `/api/v1`, of the command line's `--json`, and of nothing else.
+//!
+//! One shape serves all three, so that a script may read either. Reports are never signed, hashed or sent between nodes;
+//! a field may be added, none is renamed. Amounts are decimal strings of motes, because a reader of JSON may keep numbers
+//! in 53 bits; times are RFC 3339 in UTC; digests and keys are lower-case hex.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, NodeId, PublicKey, SubnetId, Term, View};
+use super::units::format_star;
+
+/// An amount: a decimal string of motes in JSON, STAR for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Motes(pub u64);
+
+impl fmt::Display for Motes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format_star(self.0))
+    }
+}
+
+impl Serialize for Motes {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Motes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Self).map_err(|_| de::Error::custom(format!("\"{text}\" is no whole number of motes")))
+    }
+}
+
+/// A share in 32.32 fixed point: a plain number in JSON, a percentage for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Share(pub u64);
+
+impl Share {
+    pub const ONE: Self = Self(1 << 32);
+
+    /// `part / whole`, rounded down; 0 of nothing is 0.
+    pub fn of(part: u64, whole: u64) -> Self {
+        let fixed = (u128::from(part) << 32).checked_div(u128::from(whole)).unwrap_or(0);
+        Self(u64::try_from(fixed).unwrap_or(u64::MAX))
+    }
+
+    /// Billionths, which is all that is ever printed.
+    fn billionths(self) -> u128 {
+        (u128::from(self.0) * 1_000_000_000) >> 32
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hundredths = (self.billionths() + 50_000) / 100_000;
+        f.pad(&format!("{}.{:02} %", hundredths / 100, hundredths % 100))
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        // The one place where a share becomes a float: it is printed, and nothing is computed from it.
+        let billionths = self.billionths();
+        let whole = u32::try_from(billionths / 1_000_000_000).unwrap_or(u32::MAX);
+        let rest = u32::try_from(billionths % 1_000_000_000).unwrap_or(0);
+        to.serialize_f64(f64::from(whole) + f64::from(rest) / 1e9)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = f64::deserialize(from)?;
+        if !(0.0..4_294_967_296.0).contains(&value) {
+            return Err(de::Error::custom(format!("{value} is no share")));
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range was checked above")]
+        let billionths = (value * 1e9).round() as u64;
+        Ok(Self::of(billionths, 1_000_000_000))
+    }
+}
+
+/// A moment in milliseconds since 1970, written as RFC 3339 in UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, in_day) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        let (year, month, day) = civil(days);
+        let (seconds, ms) = (in_day / 1_000, in_day % 1_000);
+        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        f.pad(&format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"))
+    }
+}
+
+/// Year, month and day of a count of days since 1970, by the 400-year cycle of the Gregorian calendar.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// Days since 1970 of a date; the inverse of `civil`.
+fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
+}
+
+impl Moment {
+    /// Reads what `Display` writes; other forms of RFC 3339 are not ours and are refused.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let (clock, ms) = time.split_once('.').unwrap_or((time, "0"));
+        let numbers = |part: &str, by: char| -> Option<[u64; 3]> {
+            let list: Vec<u64> = part.split(by).map(str::parse).collect::<Result<_, _>>().ok()?;
+            list.try_into().ok()
+        };
+        let ([year, month, day], [hour, minute, second]) = (numbers(date, '-')?, numbers(clock, ':')?);
+        let ms: u64 = ms.parse().ok()?;
+        let sane = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && second < 61;
+        let days = if sane && ms < 1_000 && year < 10_000 { days_of(year, month, day)? } else { return None };
+        Some(Self(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + ms))
+    }
+}
+
+impl Serialize for Moment {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom(format!("\"{text}\" is no moment like {}", Self(0))))
+    }
+}
+
+/// What a node is doing, in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// Opening its stores, reading its journals, finding peers.
+    #[default]
+    Starting,
+    /// Behind the network and following.
+    Syncing,
+    /// At the network's height and doing its roles' work.
+    Ready,
+    /// Follows nothing new: the network finalises no checkpoint, or no peer is reachable.
+    Stalled,
+    /// Stopped by a violation; the log says which.
+    Halted,
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Starting => "starting",
+            Self::Syncing => "syncing",
+            Self::Ready => "ready",
+            Self::Stalled => "stalled",
+            Self::Halted => "halted",
+        })
+    }
+}
+
+/// `GET /api/v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub version: String,
+    pub name: String,
+    pub node: NodeId,
+    pub chain_id: ChainId,
+    /// The genesis' own name of the network.
+    pub network: String,
+    pub roles: Vec<String>,
+    pub state: NodeState,
+    /// The last finalised height.
+    pub height: Height,
+    /// Hash of the checkpoint at that height.
+    pub finalised: Digest,
+    /// Its timestamp.
+    pub finalised_at: Moment,
+    /// How long this node has waited since; milliseconds.
+    pub finalised_age_ms: u64,
+    pub peers: u32,
+    pub uptime_s: u64,
+    pub rss_bytes: u64,
+    /// This node's account, when it holds a key of one.
+    pub account: Option<AccountId>,
+    /// Whether this node's consensus key sits in the committee.
+    pub votes: bool,
+    pub subnets: Vec<SubnetBrief>,
+    /// What a person should know, in words: "no peer is reachable", "the clock is 3 s off".
+    pub notes: Vec<String>,
+}
+
+/// One line of a subnet inside `NodeStatus`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubnetBrief {
+    pub id: SubnetId,
+    pub name: String,
+    pub task: String,
+    pub epoch: Epoch,
+    pub miners: u32,
+    pub validators: u32,
+}
+
+/// `GET /api/v1/head`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeadReport {
+    pub height: Height,
+    pub hash: Digest,
+    pub time: Moment,
+    pub view: View,
+    pub proposer: AccountId,
+    pub state_root: Digest,
+    pub transactions: u32,
+    /// From the leader's timestamp to the certificate seen here; `None` when it was fetched later.
+    pub finality_ms: Option<u64>,
+}
+
+/// `GET /api/v1/checkpoint/{height}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    pub height: Height,
+    pub hash: Digest,
+    pub parent: Digest,
+    pub term: Term,
+    pub view: View,
+    pub time: Moment,
+    pub proposer: AccountId,
+    pub state_root: Digest,
+    pub body_root: Digest,
+    pub receipt_root: Digest,
+    pub body_bytes: u64,
+    /// Indices of the committee members whose votes the certificate carries.
+    pub signers: Vec<u32>,
+    pub signed_weight: u64,
+    pub total_weight: u64,
+    pub transactions: Vec<TransactionBrief>,
+}
+
+/// One line of a transaction inside `CheckpointReport`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TransactionBrief {
+    pub id: Digest,
+    pub kind: String,
+    pub account: AccountId,
+    pub fee: Motes,
+    /// 0 when it took effect, else the ledger's refusal code.
+    pub code: u16,
+}
+
+/// Where a transaction is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionState {
+    /// In this node's pool, in no final checkpoint.
+    #[default]
+    Pending,
+    /// In a finalised checkpoint, with effect.
+    Final,
+    /// In a finalised checkpoint; the fee was taken, a rule refused the effect.
+    Failed,
+}
+
+/// `GET /api/v1/tx/{id}`; an id nobody has seen is a 404.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TransactionReport {
+    pub id: Digest,
+    pub state: TransactionState,
+    pub height: Option<Height>,
+    pub index: Option<u32>,
+    pub kind: String,
+    pub account: AccountId,
+    pub nonce: u64,
+    pub fee: Motes,
+    pub valid_until: Height,
+    pub bytes: u32,
+    /// 0 when it took effect, else the ledger's refusal code.
+    pub code: u16,
+    /// The outcome in words.
+    pub outcome: String,
+    /// The fields of its kind, in words: `to`, `amount`, `subnet`.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// A seat in a subnet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Membership {
+    pub subnet: SubnetId,
+    pub name: String,
+    pub member: MemberId,
+    /// `miner` or `validator`.
+    pub role: String,
+    pub stake: Motes,
+    pub earned: Motes,
+}
+
+/// `GET /api/v1/account/{id}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountReport {
+    pub account: AccountId,
+    /// False when the ledger has no record of it: an account exists from its first deposit.
+    pub exists: bool,
+    /// Free motes.
+    pub amount: Motes,
+    /// The same in STAR, for people.
+    pub display: String,
+    pub staked: Motes,
+    /// The nonce that its next transaction must carry, after those in this node's pool.
+    pub nonce: u64,
+    pub memberships: Vec<Membership>,
+    pub height: Height,
+}
+
+/// `GET /api/v1/fees`: what a wallet needs to build a transaction.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FeesReport {
+    pub chain_id: ChainId,
+    pub height: Height,
+    pub fee_byte: Motes,
+    pub fee_unit: Motes,
+    /// Heights that `valid_until` may lie ahead.
+    pub validity_max: u64,
+    /// Motes below which an account cannot exist.
+    pub account_min: Motes,
+}
+
+/// `GET /api/v1/subnets/{id}`, and the rows of `/api/v1/subnets`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubnetReport {
+    pub id: SubnetId,
+    pub name: String,
+    pub task: String,
+    /// `service`, `competition` or `training`.
+    pub kind: String,
+    pub owner: Option<AccountId>,
+    pub tempo: u64,
+    pub epoch: Epoch,
+    /// Height at which this epoch closes.
+    pub epoch_ends: Height,
+    pub emission_per_epoch: Motes,
+    pub validators: u32,
+    pub miners: u32,
+    pub members_max: u32,
+    pub registration_price: Motes,
+    pub staked: Motes,
+    /// Further parameters by name, in words.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// `GET /api/v1/subnets/{id}/metagraph`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetagraphReport {
+    pub subnet: SubnetId,
+    pub name: String,
+    pub task: String,
+    pub tempo: u64,
+    pub epoch: Epoch,
+    pub height: Height,
+    pub rows: Vec<MetagraphRow>,
+}
+
+/// One member of a subnet. What does not apply to its role is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MetagraphRow {
+    pub member: MemberId,
+    pub account: AccountId,
+    pub node: Option<NodeId>,
+    /// `miner` or `validator`.
+    pub role: String,
+    pub active: bool,
+    pub stake: Motes,
+    /// This node's own last weight for the miner, when it validates here.
+    pub weight: Option<u16>,
+    /// The stake-weighted median of the validators' weights.
+    pub consensus: Option<Share>,
+    pub incentive: Share,
+    pub dividends: Share,
+    /// How much of a validator's vector the others agree with.
+    pub trust: Option<Share>,
+    /// This node's own running score of the miner, when it validates here.
+    pub score: Option<Share>,
+    pub earned: Motes,
+    pub earned_last_epoch: Motes,
+    pub registered_at: Height,
+    /// The epoch of a validator's last revealed weights.
+    pub last_reveal: Option<Epoch>,
+}
+
+/// `GET /api/v1/committee`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CommitteeReport {
+    pub term: Term,
+    pub set_hash: Digest,
+    pub total_weight: u64,
+    pub quorum_weight: u64,
+    pub members: Vec<CommitteeRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CommitteeRow {
+    pub index: u32,
+    pub key: PublicKey,
+    pub account: AccountId,
+    pub node: Option<NodeId>,
+    pub weight: u64,
+    pub share: Share,
+    /// Whether the last certificate carries its vote.
+    pub signed_last: bool,
+    /// Whether it is this node.
+    pub local: bool,
+}
+
+/// `GET /api/v1/supply`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SupplyReport {
+    pub height: Height,
+    pub genesis: Motes,
+    pub minted: Motes,
+    pub burned: Motes,
+    /// The sum of everything that every account, stake and escrow holds.
+    pub total: Motes,
+    /// `total == genesis + minted - burned`.
+    pub ok: bool,
+}
+
+/// `GET /api/v1/peers`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeersReport {
+    /// This node.
+    pub node: NodeId,
+    /// The libp2p name of this node, as it stands in multiaddrs.
+    pub peer_id: String,
+    /// Full addresses others can dial, each ending in `/p2p/...`.
+    pub listening: Vec<String>,
+    pub peers: Vec<PeerReport>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerReport {
+    pub node: NodeId,
+    pub address: String,
+    pub outbound: bool,
+    pub roles: Vec<String>,
+    pub version: String,
+    pub height: Option<Height>,
+    /// Behaviour on the network; below 0 is suspicious.
+    pub score: i64,
+    pub latency_ms: Option<u64>,
+    pub connected_s: u64,
+}
+
+/// `GET /api/v1/miner`: the miners that run inside this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MinerReport {
+    pub account: Option<AccountId>,
+    pub miners: Vec<MinerRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MinerRow {
+    pub subnet: SubnetId,
+    pub name: String,
+    pub task: String,
+    pub member: Option<MemberId>,
+    /// `training`, `registering`, `serving`, `idle` or `failed`.
+    pub state: String,
+    pub behaviour: String,
+    /// Of training, while it lasts.
+    pub progress: Option<Share>,
+    pub model: Option<Digest>,
+    pub answered: u64,
+    pub refused: u64,
+    pub failed: u64,
+    pub in_flight: u32,
+    /// 1 is the best paid miner of the subnet.
+    pub rank: Option<u32>,
+    pub of: u32,
+    pub incentive: Share,
+    pub earned: Motes,
+    /// What a person should know, in words.
+    pub notes: Vec<String>,
+}
+
+/// `GET /api/v1/weights/{subnet}`: the vectors revealed for the last closed epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WeightsReport {
+    pub subnet: SubnetId,
+    pub name: String,
+    pub epoch: Epoch,
+    pub validators: Vec<WeightsRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WeightsRow {
+    pub validator: MemberId,
+    pub account: AccountId,
+    pub stake: Motes,
+    /// The epoch its weights were revealed for; `None` when never.
+    pub epoch: Option<Epoch>,
+    pub committed_at: Option<Height>,
+    pub revealed_at: Option<Height>,
+    pub weights: Vec<WeightEntry>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightEntry {
+    pub miner: MemberId,
+    pub weight: u16,
+}
+
+/// `POST /api/v1/tx`: the node took the transaction into its pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubmitReport {
+    pub id: Digest,
+    /// False when the pool knew it already.
+    pub new: bool,
+    /// The height this node had reached.
+    pub height: Height,
+}
+
+/// A name that a query may be asked by: one row of `GET /v1/models`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelReport {
+    /// The subnet's name: the network picks the miner.
+    pub id: String,
+    pub subnet: SubnetId,
+    pub task: String,
+    /// When the subnet came to be.
+    pub created: Moment,
+    /// Miners that serve it now, as this node sees them.
+    pub miners: u32,
+}
+
+/// `GET /readyz?verbose`: what this node must be able to do before work is sent to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Readiness {
+    pub ready: bool,
+    pub checks: Vec<ReadinessCheck>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReadinessCheck {
+    pub name: String,
+    pub ok: bool,
+    pub detail: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_strings_and_read_back() {
+        assert_eq!(serde_json::to_string(&Motes(1_500_000_000)).unwrap(), "\"1500000000\"");
+        assert_eq!(serde_json::from_str::<Motes>("\"18446744073709551615\"").unwrap(), Motes(u64::MAX));
+        assert!(serde_json::from_str::<Motes>("\"-1\"").is_err());
+        assert_eq!(Motes(1_500_000_000).to_string(), "1.5 STAR");
+    }
+
+    #[test]
+    fn shares_print_and_survive_json() {
+        for (share, text, json) in [
+            (Share::ONE, "100.00 %", "1.0"),
+            (Share(0), "0.00 %", "0.0"),
+            (Share::of(1, 4), "25.00 %", "0.25"),
+            (Share::of(1, 3), "33.33 %", "0.333333333"),
+            (Share::of(7, 0), "0.00 %", "0.0"),
+        ] {
+            assert_eq!((share.to_string().as_str(), serde_json::to_string(&share).unwrap().as_str()), (text, json));
+            let back: Share = serde_json::from_str(json).unwrap();
+            assert!(back.0.abs_diff(share.0) <= 5, "{share:?} {back:?}");
+        }
+        assert!(serde_json::from_str::<Share>("-0.1").is_err());
+    }
+
+    #[test]
+    fn moments_are_rfc_3339_and_read_back() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_795_375_908_123, "2026-11-22T19:31:48.123Z"),
+            (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(Moment(ms).to_string(), text);
+            assert_eq!(Moment::parse(text), Some(Moment(ms)));
+        }
+        for wrong in ["", "2026-11-22", "2026-13-01T00:00:00Z", "2026-01-01T25:00:00Z", "x"] {
+            assert_eq!(Moment::parse(wrong), None, "{wrong}");
+        }
+    }
+}

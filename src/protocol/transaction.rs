@@ -1,0 +1,557 @@
+//! Transactions: the one kind of thing the ledger can be told, as fixed bytes (T1-T3).
+//!
+//! A transaction is a length, a payload and a signature. The payload is a hand-written little-endian layout with one
+//! encoding per value: what is short, left over, unknown, out of order or could never have an effect is refused here,
+//! before any state is asked. The signature covers the domain, the tag 0x10, the chain id and the payload (C8); the id
+//! is the digest of the payload alone, so that a second signature makes no second transaction (L20).
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId, hash};
+use super::keys::{BadSignature, SecretKey, Signature, verify};
+use super::layout::{LayoutError, Reader, Writer};
+
+/// The version of the payload layout.
+pub const VERSION: u8 = 1;
+/// The most bytes of a whole transaction (L21).
+pub const TRANSACTION_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes of a memo.
+pub const MEMO_BYTES_MAX: usize = 64;
+/// The most entries of a weight vector.
+pub const WEIGHTS_MAX: usize = 2_048;
+/// How far ahead of the height `valid_until` may lie (L21).
+pub const VALID_HEIGHTS_MAX: u64 = 14_400;
+/// Stands for the whole amount in `unstake`.
+pub const ALL: u64 = u64::MAX;
+
+const SIGNED_TAG: u8 = 0x10;
+const SIGNER_COLD: u8 = 0;
+const SIGNATURE_BYTES: usize = 64;
+const LENGTH_BYTES: usize = 2;
+
+/// What a member does in a subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Miner,
+    Validator,
+}
+
+impl Role {
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Miner => 0,
+            Self::Validator => 1,
+        }
+    }
+
+    /// # Errors
+    /// The byte names no role.
+    pub fn from_byte(byte: u8) -> Result<Self, LayoutError> {
+        match byte {
+            0 => Ok(Self::Miner),
+            1 => Ok(Self::Validator),
+            other => Err(LayoutError::Unknown { what: "role", found: other.into() }),
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Miner => "miner",
+            Self::Validator => "validator",
+        })
+    }
+}
+
+/// What stops a kind of transaction from being spam.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// The fee, taken even when the effect fails.
+    User,
+    /// The fee and a deposit that is given back.
+    Bonded,
+    /// No fee: it must succeed, and only those who staked for the right can send it.
+    System,
+}
+
+/// One miner's weight in a vector.
+pub type Weight = (MemberId, u16);
+
+/// What a transaction asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    Transfer {
+        to: AccountId,
+        amount: u64,
+        memo: Vec<u8>,
+    },
+    Stake {
+        amount: u64,
+    },
+    /// `ALL` stands for the whole stake.
+    Unstake {
+        amount: u64,
+    },
+    /// `operator` signs what the member serves; it may be the account's own key.
+    Register {
+        subnet: SubnetId,
+        role: Role,
+        operator: PublicKey,
+        max_bond: u64,
+    },
+    Leave {
+        subnet: SubnetId,
+        member: MemberId,
+    },
+    WeightsCommit {
+        subnet: SubnetId,
+        epoch: Epoch,
+        member: MemberId,
+        hash: Digest,
+    },
+    /// Ids ascend strictly and weights are positive: a miner left out has weight 0, and there is no second way to say so.
+    WeightsReveal {
+        subnet: SubnetId,
+        epoch: Epoch,
+        member: MemberId,
+        salt: [u8; 32],
+        weights: Vec<Weight>,
+    },
+}
+
+impl Action {
+    pub fn kind(&self) -> u16 {
+        match self {
+            Self::Transfer { .. } => 0x01,
+            Self::Stake { .. } => 0x10,
+            Self::Unstake { .. } => 0x11,
+            Self::Register { .. } => 0x33,
+            Self::Leave { .. } => 0x34,
+            Self::WeightsCommit { .. } => 0x40,
+            Self::WeightsReveal { .. } => 0x41,
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Transfer { .. } => "transfer",
+            Self::Stake { .. } => "stake",
+            Self::Unstake { .. } => "unstake",
+            Self::Register { .. } => "register",
+            Self::Leave { .. } => "leave",
+            Self::WeightsCommit { .. } => "weights_commit",
+            Self::WeightsReveal { .. } => "weights_reveal",
+        }
+    }
+
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Transfer { .. } | Self::Stake { .. } | Self::Unstake { .. } | Self::Leave { .. } => Class::User,
+            Self::Register { .. } => Class::Bonded,
+            Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
+        }
+    }
+
+    /// Work in units of about 10 microseconds of one core (L5, T3).
+    pub fn units(&self) -> u32 {
+        match self {
+            Self::Transfer { .. } | Self::Stake { .. } => 10,
+            Self::Unstake { .. } | Self::Leave { .. } => 12,
+            Self::Register { .. } => 20,
+            Self::WeightsCommit { .. } => 8,
+            // The vector is at most WEIGHTS_MAX long, so this is at most 42.
+            Self::WeightsReveal { weights, .. } => 10 + u32::try_from(weights.len()).unwrap_or(u32::MAX) / 64,
+        }
+    }
+
+    fn write(&self, to: Writer) -> Writer {
+        match self {
+            // A count that does not fit is caught by `check`, which runs wherever a payload is made or read.
+            Self::Transfer { to: payee, amount, memo } => {
+                to.raw(&payee.0).u64(*amount).u8(u8::try_from(memo.len()).unwrap_or(u8::MAX)).raw(memo)
+            }
+            Self::Stake { amount } | Self::Unstake { amount } => to.u64(*amount),
+            Self::Register { subnet, role, operator, max_bond } => {
+                to.u32(subnet.0).u8(role.byte()).raw(&operator.0).u64(*max_bond)
+            }
+            Self::Leave { subnet, member } => to.u32(subnet.0).u32(member.0),
+            Self::WeightsCommit { subnet, epoch, member, hash } => {
+                to.u32(subnet.0).u64(*epoch).u32(member.0).raw(&hash.0)
+            }
+            Self::WeightsReveal { subnet, epoch, member, salt, weights } => {
+                write_weights(to.u32(subnet.0).u64(*epoch).u32(member.0).raw(salt), weights)
+            }
+        }
+    }
+
+    fn read(kind: u16, from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(match kind {
+            0x01 => {
+                let (to, amount, count) = (from.account()?, from.u64()?, from.u8()?);
+                if usize::from(count) > MEMO_BYTES_MAX {
+                    return Err(LayoutError::TooMany { what: "memo", found: count.into(), limit: MEMO_BYTES_MAX });
+                }
+                Self::Transfer { to, amount, memo: from.raw(count.into())?.to_vec() }
+            }
+            0x10 => Self::Stake { amount: from.u64()? },
+            0x11 => Self::Unstake { amount: from.u64()? },
+            0x33 => Self::Register {
+                subnet: SubnetId(from.u32()?),
+                role: Role::from_byte(from.u8()?)?,
+                operator: from.key()?,
+                max_bond: from.u64()?,
+            },
+            0x34 => Self::Leave { subnet: SubnetId(from.u32()?), member: MemberId(from.u32()?) },
+            0x40 => Self::WeightsCommit {
+                subnet: SubnetId(from.u32()?),
+                epoch: from.u64()?,
+                member: MemberId(from.u32()?),
+                hash: from.digest()?,
+            },
+            0x41 => Self::WeightsReveal {
+                subnet: SubnetId(from.u32()?),
+                epoch: from.u64()?,
+                member: MemberId(from.u32()?),
+                salt: from.array()?,
+                weights: read_weights(from)?,
+            },
+            other => return Err(LayoutError::Unknown { what: "kind of transaction", found: other.into() }),
+        })
+    }
+
+    /// What can be judged without any state.
+    fn check(&self) -> Result<(), LayoutError> {
+        match self {
+            Self::Transfer { amount: 0, .. } | Self::Stake { amount: 0 } | Self::Unstake { amount: 0 } => {
+                Err(LayoutError::NotCanonical("the amount is 0"))
+            }
+            Self::Transfer { memo, .. } if memo.len() > MEMO_BYTES_MAX => {
+                Err(LayoutError::TooMany { what: "memo", found: memo.len(), limit: MEMO_BYTES_MAX })
+            }
+            Self::WeightsReveal { weights, .. } => check_weights(weights),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write_weights(to: Writer, weights: &[Weight]) -> Writer {
+    let count = u16::try_from(weights.len()).unwrap_or(u16::MAX);
+    weights.iter().fold(to.u16(count), |to, (member, weight)| to.u32(member.0).u16(*weight))
+}
+
+fn read_weights(from: &mut Reader<'_>) -> Result<Vec<Weight>, LayoutError> {
+    let count = usize::from(from.u16()?);
+    if count > WEIGHTS_MAX {
+        return Err(LayoutError::TooMany { what: "weight vector", found: count, limit: WEIGHTS_MAX });
+    }
+    (0..count).map(|_| Ok((MemberId(from.u32()?), from.u16()?))).collect()
+}
+
+fn check_weights(weights: &[Weight]) -> Result<(), LayoutError> {
+    if weights.len() > WEIGHTS_MAX {
+        return Err(LayoutError::TooMany { what: "weight vector", found: weights.len(), limit: WEIGHTS_MAX });
+    }
+    if weights.iter().any(|(_, weight)| *weight == 0) {
+        return Err(LayoutError::NotCanonical("a weight is 0; leave the miner out instead"));
+    }
+    if !weights.iter().zip(weights.iter().skip(1)).all(|(a, b)| a.0 < b.0) {
+        return Err(LayoutError::NotCanonical("member ids of a weight vector do not strictly ascend"));
+    }
+    Ok(())
+}
+
+/// A vector as a reveal wants it: sorted by member, the last of equal members, without zeros.
+pub fn canonical_weights(weights: impl IntoIterator<Item = Weight>) -> Vec<Weight> {
+    let sorted: std::collections::BTreeMap<MemberId, u16> = weights.into_iter().collect();
+    sorted.into_iter().filter(|(_, weight)| *weight > 0).collect()
+}
+
+/// What a commit holds: it binds the vector to one chain, subnet, epoch and validator, so that a copied commit opens
+/// for nobody else (L16).
+pub fn weights_hash(
+    chain: &ChainId,
+    subnet: SubnetId,
+    epoch: Epoch,
+    member: MemberId,
+    salt: &[u8; 32],
+    weights: &[Weight],
+) -> Digest {
+    let head = Writer::new().raw(&chain.0).u32(subnet.0).u64(epoch).u32(member.0).raw(salt);
+    hash("starling/1 weights", &[&write_weights(head, weights).done()])
+}
+
+/// What is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    pub account: AccountId,
+    pub nonce: u64,
+    /// Paid in full, in motes; 0 for class S.
+    pub fee: u64,
+    /// The last height at which it may be included.
+    pub valid_until: Height,
+    pub action: Action,
+}
+
+impl Transaction {
+    fn payload(&self) -> Vec<u8> {
+        let head = Writer::new().u8(VERSION).u16(self.action.kind()).raw(&self.account.0).u8(SIGNER_COLD);
+        self.action.write(head.u64(self.nonce).u64(self.fee).u64(self.valid_until)).done()
+    }
+
+    fn read(payload: &[u8]) -> Result<Self, LayoutError> {
+        let mut from = Reader::new(payload);
+        let version = from.u8()?;
+        if version != VERSION {
+            return Err(LayoutError::Unknown { what: "version of a transaction", found: version.into() });
+        }
+        let (kind, account, signer) = (from.u16()?, from.account()?, from.u8()?);
+        if signer != SIGNER_COLD {
+            return Err(LayoutError::Unknown { what: "signer tag", found: signer.into() });
+        }
+        let (nonce, fee, valid_until) = (from.u64()?, from.u64()?, from.u64()?);
+        let action = Action::read(kind, &mut from)?;
+        from.end()?;
+        action.check()?;
+        Ok(Self { account, nonce, fee, valid_until, action })
+    }
+
+    /// Bytes of the whole signed transaction, for working out its fee before it is signed.
+    pub fn signed_bytes(&self) -> usize {
+        LENGTH_BYTES + self.payload().len() + SIGNATURE_BYTES
+    }
+
+    /// Signs for one chain.
+    ///
+    /// # Errors
+    /// The action could never have an effect or is too large.
+    pub fn sign(self, chain: &ChainId, key: &SecretKey) -> Result<SignedTransaction, LayoutError> {
+        self.action.check()?;
+        let payload = self.payload();
+        let signature = key.sign(&signing_bytes(chain, &payload));
+        Ok(SignedTransaction { id: transaction_id(&payload), transaction: self, payload, signature })
+    }
+}
+
+fn signing_bytes(chain: &ChainId, payload: &[u8]) -> Vec<u8> {
+    Writer::signed(SIGNED_TAG).raw(&chain.0).raw(payload).done()
+}
+
+fn transaction_id(payload: &[u8]) -> Digest {
+    hash("starling/1 tx", &[payload])
+}
+
+/// A transaction with the bytes it was read from; the signature is checked by `verify`, not by reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedTransaction {
+    pub transaction: Transaction,
+    pub id: Digest,
+    pub signature: Signature,
+    payload: Vec<u8>,
+}
+
+impl SignedTransaction {
+    /// Length u16, payload, signature.
+    pub fn encode(&self) -> Vec<u8> {
+        let length = u16::try_from(self.payload.len()).unwrap_or(u16::MAX);
+        Writer::new().u16(length).raw(&self.payload).raw(&self.signature.0).done()
+    }
+
+    /// # Errors
+    /// The bytes are no transaction in its one encoding.
+    pub fn decode(bytes: &[u8]) -> Result<Self, LayoutError> {
+        if bytes.len() > TRANSACTION_BYTES_MAX {
+            let (found, limit) = (bytes.len(), TRANSACTION_BYTES_MAX);
+            return Err(LayoutError::TooMany { what: "transaction", found, limit });
+        }
+        let mut from = Reader::new(bytes);
+        let length = from.u16()?;
+        let payload = from.raw(length.into())?.to_vec();
+        let signature = from.signature()?;
+        from.end()?;
+        let transaction = Transaction::read(&payload)?;
+        Ok(Self { id: transaction_id(&payload), transaction, signature, payload })
+    }
+
+    /// What the signature covers (C8).
+    pub fn signing_bytes(&self, chain: &ChainId) -> Vec<u8> {
+        signing_bytes(chain, &self.payload)
+    }
+
+    /// # Errors
+    /// The account's key did not sign these bytes for this chain.
+    pub fn verify(&self, chain: &ChainId) -> Result<(), BadSignature> {
+        verify(&self.transaction.account.into(), &self.signing_bytes(chain), &self.signature)
+    }
+
+    /// Bytes of the encoding.
+    pub fn bytes(&self) -> usize {
+        LENGTH_BYTES + self.payload.len() + SIGNATURE_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ids::to_hex;
+
+    const CHAIN: ChainId = ChainId([0xcc; 32]);
+
+    fn key() -> SecretKey {
+        SecretKey::from_seed([1; 32])
+    }
+
+    fn of(action: Action) -> Transaction {
+        Transaction { account: key().public().into(), nonce: 5, fee: 1_000, valid_until: 600, action }
+    }
+
+    /// One of each kind, with distinct values in every field.
+    fn examples() -> Vec<Action> {
+        let (subnet, member) = (SubnetId(2), MemberId(9));
+        let weights = vec![(MemberId(1), 65_535), (MemberId(3), 1)];
+        vec![
+            Action::Transfer { to: AccountId([0xaa; 32]), amount: 7, memo: b"hi".to_vec() },
+            Action::Stake { amount: 11 },
+            Action::Unstake { amount: ALL },
+            Action::Register { subnet, role: Role::Validator, operator: PublicKey([0xbb; 32]), max_bond: 13 },
+            Action::Leave { subnet, member },
+            Action::WeightsCommit { subnet, epoch: 4, member, hash: Digest([0xdd; 32]) },
+            Action::WeightsReveal { subnet, epoch: 4, member, salt: [0xee; 32], weights },
+        ]
+    }
+
+    /// T3: the bytes of every kind, after the 60 that all share.
+    #[test]
+    fn golden_vectors() {
+        let repeated = |byte: &str| byte.repeat(32);
+        let want = [
+            format!("{}0700000000000000026869", repeated("aa")),
+            "0b00000000000000".to_owned(),
+            "ffffffffffffffff".to_owned(),
+            format!("0200000001{}0d00000000000000", repeated("bb")),
+            "0200000009000000".to_owned(),
+            format!("02000000040000000000000009000000{}", repeated("dd")),
+            format!("02000000040000000000000009000000{}020001000000ffff030000000100", repeated("ee")),
+        ];
+        let account = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+        for (action, fields) in examples().into_iter().zip(want) {
+            let kind = to_hex(&action.kind().to_le_bytes());
+            let payload = of(action).payload();
+            let head = format!("01{kind}{account}000500000000000000e8030000000000005802000000000000");
+            assert_eq!(to_hex(&payload), format!("{head}{fields}"));
+        }
+        // The size, id and signature of a plain transfer and a commit, worked out with other libraries as well.
+        let plain = of(Action::Transfer { to: AccountId([0xaa; 32]), amount: 7, memo: Vec::new() });
+        let signed = plain.sign(&CHAIN, &key()).unwrap();
+        assert_eq!(signed.bytes(), 167);
+        let salted = weights_hash(&CHAIN, SubnetId(2), 4, MemberId(9), &[0xee; 32], &[(MemberId(1), 65_535)]);
+        let found = [signed.id.to_string(), to_hex(&signed.signature.0), salted.to_string()];
+        let want = [
+            "adfde204cf6a5782abecfc976741dca41400a0a39337dabb617f4c70393b7494",
+            "160571af393526cd1e081418e6f2c04414b3964c37f9e4aa9d6a8d9ac921a038\
+             0bacce79ee9177db1af2914f2d983c83b97f9289c3d00ae260f60e8e4a5c7a09",
+            "450e82958b8f65c96b610088f6842c6201578fde302c011412ed6b5e3e508fcf",
+        ];
+        assert_eq!(found, want);
+    }
+
+    #[test]
+    fn every_kind_reads_back_and_verifies_on_its_chain_only() {
+        for action in examples() {
+            let transaction = of(action);
+            let size = transaction.signed_bytes();
+            let signed = transaction.clone().sign(&CHAIN, &key()).unwrap();
+            let bytes = signed.encode();
+            assert_eq!((bytes.len(), signed.bytes()), (size, size));
+            let read = SignedTransaction::decode(&bytes).unwrap();
+            assert_eq!((&read, &read.transaction), (&signed, &transaction));
+            assert_eq!(read.verify(&CHAIN), Ok(()));
+            assert_eq!(read.verify(&ChainId([0xcd; 32])), Err(BadSignature));
+        }
+    }
+
+    /// Every truncation is refused, and so is every change of one byte that still reads, by the signature or by being
+    /// another transaction; no bytes read as the same transaction (T1).
+    #[test]
+    fn there_is_one_encoding() {
+        for action in examples() {
+            let signed = of(action).sign(&CHAIN, &key()).unwrap();
+            let bytes = signed.encode();
+            for length in 0..bytes.len() {
+                assert!(SignedTransaction::decode(&bytes[..length]).is_err(), "{length}");
+            }
+            assert!(SignedTransaction::decode(&[&bytes[..], &[0]].concat()).is_err());
+            for at in 0..bytes.len() {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1;
+                if let Ok(read) = SignedTransaction::decode(&changed) {
+                    assert_eq!(read.encode(), changed, "byte {at}");
+                    assert_ne!(read, signed);
+                    assert!(read.verify(&CHAIN).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_could_never_have_an_effect_is_refused_in_every_kind() {
+        let reveal = |weights| Action::WeightsReveal {
+            subnet: SubnetId(1),
+            epoch: 1,
+            member: MemberId(1),
+            salt: [0; 32],
+            weights,
+        };
+        let to = AccountId([1; 32]);
+        let many = (0..2_049).map(|id| (MemberId(id), 1)).collect();
+        let wrong = [
+            (Action::Transfer { to, amount: 0, memo: Vec::new() }, "the amount is 0"),
+            (Action::Transfer { to, amount: 1, memo: vec![0; 65] }, "memo holds 65, at most 64 are allowed"),
+            (Action::Stake { amount: 0 }, "the amount is 0"),
+            (Action::Unstake { amount: 0 }, "the amount is 0"),
+            (reveal(vec![(MemberId(1), 0)]), "a weight is 0; leave the miner out instead"),
+            (reveal(vec![(MemberId(2), 1), (MemberId(1), 1)]), "member ids of a weight vector do not strictly ascend"),
+            (reveal(vec![(MemberId(1), 1), (MemberId(1), 1)]), "member ids of a weight vector do not strictly ascend"),
+            (reveal(many), "weight vector holds 2049, at most 2048 are allowed"),
+        ];
+        for (action, want) in wrong {
+            let transaction = of(action);
+            let payload = transaction.payload();
+            assert_eq!(transaction.sign(&CHAIN, &key()).unwrap_err().to_string(), want);
+            // Written by somebody without these checks, the bytes are refused as well.
+            assert_eq!(Transaction::read(&payload).unwrap_err().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn unknown_versions_signers_kinds_and_roles_are_named() {
+        let payload = of(Action::Stake { amount: 1 }).payload();
+        for (at, value, want) in [
+            (0, 2, "2 is not a known version of a transaction"),
+            (1, 9, "9 is not a known kind of transaction"),
+            (35, 1, "1 is not a known signer tag"),
+        ] {
+            let mut changed = payload.clone();
+            changed[at] = value;
+            assert_eq!(Transaction::read(&changed).unwrap_err().to_string(), want);
+        }
+        assert_eq!(Role::from_byte(2).unwrap_err().to_string(), "2 is not a known role");
+    }
+
+    #[test]
+    fn the_largest_reveal_fits_and_units_grow_with_it() {
+        let weights: Vec<Weight> = (0..2_048).map(|id| (MemberId(id), 1)).collect();
+        let (subnet, member) = (SubnetId(1), MemberId(1));
+        let action = Action::WeightsReveal { subnet, epoch: 1, member, salt: [0; 32], weights };
+        assert_eq!(action.units(), 42);
+        let signed = of(action).sign(&CHAIN, &key()).unwrap();
+        assert!(signed.bytes() <= TRANSACTION_BYTES_MAX);
+        assert!(SignedTransaction::decode(&signed.encode()).is_ok());
+        assert!(SignedTransaction::decode(&vec![0; TRANSACTION_BYTES_MAX + 1]).is_err());
+        let mixed = [(MemberId(4), 1), (MemberId(2), 0), (MemberId(1), 3)];
+        assert_eq!(canonical_weights(mixed), [(MemberId(1), 3), (MemberId(4), 1)]);
+    }
+}
