@@ -177,6 +177,7 @@ pub enum Drop {
 
 /// Why the machine stopped (C48).
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "made once in the life of a node")]
 pub enum Halt {
     /// Two finalizations that cannot both be on one chain. The first may be lost where only the hash is remembered.
     Conflict { known: Option<Certificate>, height: Height, view: View, hash: Digest, other: Certificate },
@@ -272,7 +273,7 @@ impl Draft {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Record {
     Vote(Vote),
-    Candidate { header: Header, body: Arc<Body> },
+    Candidate { header: Box<Header>, body: Arc<Body> },
     Certificate(Certificate),
 }
 
@@ -323,7 +324,7 @@ impl Record {
         let record = match from.u8()? {
             1 => Self::Vote(Vote::from_layout(from.raw(vote)?)?),
             2 => {
-                let header = Header::from_layout(from.raw(crate::protocol::checkpoint::HEADER_BYTES)?)?;
+                let header = Box::new(Header::from_layout(from.raw(crate::protocol::checkpoint::HEADER_BYTES)?)?);
                 let attendance = Bitmap::from_bytes(read_bytes(&mut from)?);
                 let count = from.u32()?;
                 let transactions = (0..count).map(|_| read_bytes(&mut from)).collect::<Result<_, _>>()?;

@@ -87,7 +87,7 @@ impl Machine {
                 }
             }
             Record::Candidate { header, body } => {
-                let entry = Entry { header, body, standing: Standing::Waiting, durable: true };
+                let entry = Entry { header: *header, body, standing: Standing::Waiting, durable: true };
                 self.tree.insert(entry.header.hash(), entry);
             }
             Record::Certificate(certificate) => {

@@ -211,7 +211,8 @@ mod tests {
     }
 
     fn direct(peer: u16) -> Source {
-        Source { peer: NodeId([peer as u8; 32]), relayed: false }
+        let [low, _] = peer.to_le_bytes();
+        Source { peer: NodeId([low; 32]), relayed: false }
     }
 
     fn candidate(hash: u8) -> Candidate {

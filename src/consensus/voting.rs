@@ -160,7 +160,7 @@ impl Machine {
     pub(crate) fn persist_candidate(&mut self, hash: &Digest) {
         if let Some(entry) = self.tree.get_mut(hash).filter(|entry| !entry.durable) {
             entry.durable = true;
-            self.records.push(Record::Candidate { header: entry.header.clone(), body: entry.body.clone() });
+            self.records.push(Record::Candidate { header: Box::new(entry.header.clone()), body: entry.body.clone() });
         }
     }
 }

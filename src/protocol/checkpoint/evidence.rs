@@ -109,7 +109,7 @@ mod tests {
         let vote = |ballot, view, signer| Vote {
             subject: Subject { term: 0, view, ballot },
             signer,
-            signature: Signature([view as u8; 64]),
+            signature: Signature([9; 64]),
         };
         use Ballot::{Finalize, Notarize, Nullify};
         let cases = [

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::consensus::{Effect, Machine, Note, Publication};
 use crate::protocol::chance::Chance;
 use crate::protocol::checkpoint::{
-    Ballot, Body, Candidate, Header, Justification, Proposal, Subject, Vote, attendance_hash,
+    Ballot, Body, Candidate, Header, Justification, Proposal, Subject, Vote, VoteKind, attendance_hash,
 };
 use crate::protocol::committee::CommitteeContext;
 use crate::protocol::ids::{Digest, View};
@@ -33,11 +33,13 @@ pub enum Behaviour {
     Laggard,
     /// Floods with votes for far views and signatures that do not hold.
     Flooder,
+    /// Leaves one node out, keeps its own finalize back, and tempts the one left out with something else, again and again.
+    Tempter,
     /// Draws another of these for every view.
     Fickle,
 }
 
-const TURNS: [Behaviour; 8] = [
+const TURNS: [Behaviour; 9] = [
     Behaviour::Equivocator,
     Behaviour::Conflicter,
     Behaviour::Silent,
@@ -46,6 +48,7 @@ const TURNS: [Behaviour; 8] = [
     Behaviour::Liar,
     Behaviour::Laggard,
     Behaviour::Flooder,
+    Behaviour::Tempter,
 ];
 
 impl Behaviour {
@@ -91,6 +94,7 @@ impl Accomplice<'_> {
             Behaviour::Liar => self.liar(effect),
             Behaviour::Laggard => self.laggard(effect),
             Behaviour::Flooder => self.flooder(effect),
+            Behaviour::Tempter => self.tempter(effect),
             Behaviour::Fickle => {
                 self.behaviour = Behaviour::in_turn(self.chance.index(TURNS.len()));
                 self.bend(effect)
@@ -218,11 +222,28 @@ impl Accomplice<'_> {
         ])
     }
 
+    fn tempter(&mut self, effect: &Effect) -> Option<Vec<Outgoing>> {
+        match effect {
+            Effect::Publish(Publication::Proposal(proposal)) => {
+                let other = self.resign(proposal, |body| body.transactions.push(vec![0x7E; 8]), None);
+                let victim = self.chance.index(self.nodes);
+                let others = (0..self.nodes).filter(|node| *node != victim).collect();
+                let one = Message::Proposal(Arc::new(proposal.as_ref().clone()));
+                let two = Message::Proposal(Arc::new(other));
+                let again =
+                    (1..8).map(|i| Outgoing { to: Some(vec![victim]), after_ms: 400 * i, message: two.clone() });
+                Some([Outgoing { to: Some(others), after_ms: 0, message: one }].into_iter().chain(again).collect())
+            }
+            Effect::SendVote(vote) if vote.subject.ballot.kind() == VoteKind::Finalize => Some(Vec::new()),
+            _ => None,
+        }
+    }
+
     fn flooder(&mut self, effect: &Effect) -> Option<Vec<Outgoing>> {
         let Effect::SendVote(vote) = effect else { return None };
         let far = (0..20).map(|i| self.vote(vote.subject.view + 3 + i * 1_000, Ballot::Nullify)).map(all);
         let members = u16::try_from(self.context.committee().members().len()).unwrap_or(1);
-        let forged = (0..members).map(|signer| Vote { signer, signature: Signature([signer as u8; 64]), ..*vote });
+        let forged = (0..members).map(|signer| Vote { signer, signature: Signature([7; 64]), ..*vote });
         Some(far.chain(forged.filter(|forged| forged.signer != self.index).map(all)).chain([all(*vote)]).collect())
     }
 
@@ -250,7 +271,7 @@ impl Machine {
     /// For those who break the rules: a notarized view, or the tip, below the best parent.
     fn older_parent(&self, view: View) -> Option<View> {
         let tip = self.tree.tip().view;
-        let lower = self.views.range(tip + 1..view).filter(|(_, state)| state.notarized().is_some());
+        let lower = self.views.range(tip + 1..view.max(tip + 1)).filter(|(_, state)| state.notarized().is_some());
         let mut views: Vec<View> = [tip].into_iter().chain(lower.map(|(view, _)| *view)).collect();
         views.pop().filter(|_| !views.is_empty())?;
         views.pop()

@@ -48,7 +48,7 @@ impl Checker {
         }
     }
 
-    pub(crate) fn violated(&mut self, what: String) {
+    pub(crate) fn violated(&mut self, what: &str) {
         if self.violation.is_none() {
             self.violation = Some(format!("at {} ms: {what}", self.now_ms));
         }
@@ -56,7 +56,7 @@ impl Checker {
 
     fn demand(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
-            self.violated(what());
+            self.violated(&what());
         }
     }
 

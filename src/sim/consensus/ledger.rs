@@ -47,7 +47,7 @@ impl Ledger {
         self.durable.len() as Height
     }
 
-    pub(crate) fn from_height(&self, from: Height) -> impl Iterator<Item = Checkpoint> + '_ {
+    pub(crate) fn finals_from(&self, from: Height) -> impl Iterator<Item = Checkpoint> + '_ {
         let skip = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
         self.durable.iter().skip(skip).cloned()
     }

@@ -5,6 +5,7 @@
 
 mod byzantine;
 mod checker;
+mod driver;
 mod ledger;
 mod link;
 mod node;

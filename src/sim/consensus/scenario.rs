@@ -94,7 +94,7 @@ impl Scenario {
         let calm = Self::calm(members);
         let faulty = members.saturating_sub(1) / 3;
         let rough = LinkParams { latency_ms: 20, jitter_ms: 120, lost_per_mille: 30, doubled_per_mille: 50 };
-        let storm = Chaos { until_ms: 45_000, crash_per_100k: 60, down_ms: 6_000, partition_every_ms: 4_000 };
+        let storm = Chaos { until_ms: 30_000, crash_per_100k: 80, down_ms: 6_000, partition_every_ms: 4_000 };
         let byzantine = |turn: usize| (0..faulty).map(|i| (i, Behaviour::in_turn(turn + i))).collect::<Vec<_>>();
         let scenario = match name {
             "calm" => calm,
@@ -104,9 +104,9 @@ impl Scenario {
                 byzantine: (0..faulty).map(|i| (i, Behaviour::Fickle)).collect(),
                 links: rough,
                 chaos: storm,
-                run_ms: 75_000,
+                run_ms: 55_000,
                 expect_height: 4,
-                script: vec![(45_000, Happening::Heal), (45_000, Happening::Links(LinkParams::steady(50)))],
+                script: vec![(30_000, Happening::Heal), (30_000, Happening::Links(LinkParams::steady(50)))],
                 ..calm
             },
             "lossy" => Self {

@@ -65,7 +65,7 @@ fn every_named_scenario_holds() {
 
 #[test]
 fn every_behaviour_holds_for_many_seeds() {
-    for turn in 0..8 {
+    for turn in 0..9 {
         check(&with(Behaviour::in_turn(turn), 4), 0..6);
     }
 }
@@ -217,8 +217,11 @@ fn hunting_grounds(rule: Rule) -> Vec<(Scenario, u64)> {
         Rule::Quorum | Rule::FinalizeAfterNullify => vec![(mixed, 40)],
         Rule::SkipProof => vec![(Scenario { links: rough, ..byzantine(Behaviour::Conflicter) }, 40)],
         Rule::NotarizeOnce => vec![(byzantine(Behaviour::Equivocator), 20)],
-        Rule::RememberVotes | Rule::NullifyAfterFinalize | Rule::FinalizedBeforeCrash => {
-            vec![(Scenario { chaos: crashes, links: rough, ..byzantine(Behaviour::Equivocator) }, 400)]
+        Rule::RememberVotes | Rule::NullifyAfterFinalize => {
+            vec![(Scenario { chaos: crashes, links: rough, ..byzantine(Behaviour::Equivocator) }, 100)]
+        }
+        Rule::FinalizedBeforeCrash => {
+            vec![(Scenario { chaos: crashes, links: rough, ..byzantine(Behaviour::Tempter) }, 400)]
         }
     }
 }

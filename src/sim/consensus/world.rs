@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::consensus::rules::{Rule, Rules};
-use crate::consensus::{
-    Draft, Effect, Input, Machine, Note, Now, Params, Publication, Record, Served, Source, TimerId, assemble,
-};
+use crate::consensus::{Draft, Input, Params, Served, Source, TimerId, assemble};
 use crate::protocol::chance::Chance;
 use crate::protocol::checkpoint::{Body, Certificate, Checkpoint, Evidence, GenesisHeader, Header, Proposal, Vote};
 use crate::protocol::committee::{Committee, CommitteeContext, CommitteeError, CommitteeMember};
@@ -18,7 +16,7 @@ use crate::protocol::keys::SecretKey;
 use crate::protocol::sync::{Get, Got};
 
 use super::Report;
-use super::byzantine::{Accomplice, Behaviour};
+use super::byzantine::Behaviour;
 use super::checker::Checker;
 use super::ledger::Ledger;
 use super::link::Links;
@@ -26,9 +24,9 @@ use super::node::Node;
 use super::scenario::{Happening, Scenario};
 
 /// The virtual wall clock starts here.
-const EPOCH_MS: u64 = 1_700_000_000_000;
+pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 /// How long the simulated ledger takes for anything.
-const LEDGER_MS: u64 = 2;
+pub(crate) const LEDGER_MS: u64 = 2;
 
 /// What travels between nodes.
 #[derive(Clone, Debug)]
@@ -42,7 +40,8 @@ pub(crate) enum Message {
 }
 
 #[derive(Debug)]
-enum Event {
+#[expect(clippy::large_enum_variant, reason = "most events are deliveries")]
+pub(crate) enum Event {
     Deliver { to: usize, from: usize, message: Message },
     Timer { node: usize, life: u64, id: TimerId },
     Build { node: usize, life: u64, draft: Box<Draft> },
@@ -55,19 +54,19 @@ enum Event {
 
 /// A running world.
 pub(crate) struct World {
-    scenario: Scenario,
-    params: Params,
-    rules: Rules,
-    context: CommitteeContext,
+    pub(crate) scenario: Scenario,
+    pub(crate) params: Params,
+    pub(crate) rules: Rules,
+    pub(crate) context: CommitteeContext,
     pub(crate) nodes: Vec<Node>,
-    links: Links,
-    events: BTreeMap<(u64, u64), Event>,
-    next: u64,
-    now_ms: u64,
-    chance: Chance,
+    pub(crate) links: Links,
+    pub(crate) events: BTreeMap<(u64, u64), Event>,
+    pub(crate) next: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) chance: Chance,
     pub(crate) checker: Checker,
-    trace: blake3::Hasher,
-    report: Report,
+    pub(crate) trace: blake3::Hasher,
+    pub(crate) report: Report,
 }
 
 impl World {
@@ -102,28 +101,8 @@ impl World {
             next_set_hash: context.set_hash(),
             params_hash: Digest::ZERO,
         });
-        let twin = scenario.twin_of.and_then(|member| keys.get(member)).cloned();
-        let all_keys = keys.into_iter().map(Some).chain((0..scenario.observers).map(|_| None)).chain(twin.map(Some));
-        let nodes: Vec<Node> = (0_u64..)
-            .zip(all_keys)
-            .map(|(i, key)| {
-                let at = usize::try_from(i).unwrap_or(usize::MAX);
-                let behaviour = scenario.byzantine.iter().find(|(node, _)| *node == at).map(|(_, b)| *b);
-                let id = NodeId(hash("starling/1 sim node", &[&i.to_le_bytes()]).0);
-                Node::new(id, key, behaviour, Ledger::new(genesis.clone()))
-            })
-            .collect();
-        let honest = nodes
-            .iter()
-            .enumerate()
-            .filter(|(at, node)| node.behaviour.is_none() && scenario.twin_of != Some(*at))
-            .take(scenario.weights.len())
-            .filter_map(|(_, node)| context.committee().index_of(&node.key.as_ref()?.public()))
-            .collect::<BTreeSet<u16>>();
-        let honest = match &scenario.twin_of {
-            Some(_) => honest.into_iter().filter(|i| !is_twin(&nodes, &context, *i)).collect(),
-            None => honest,
-        };
+        let nodes = roster(&scenario, keys, &genesis);
+        let honest = honest_members(&scenario, &nodes, &context);
         Ok(Self {
             links: Links::new(scenario.links),
             checker: Checker::new(context.clone(), honest, genesis.hash()),
@@ -174,10 +153,10 @@ impl World {
         let highest = heights.iter().max().copied().unwrap_or(0);
         let expect = &self.scenario;
         if self.checker.violation.is_none() && lowest < expect.expect_height {
-            self.checker.violated(format!("P1: an honest node is at height {lowest}, below {}", expect.expect_height));
+            self.checker.violated(&format!("P1: an honest node is at height {lowest}, below {}", expect.expect_height));
         }
         if self.checker.violation.is_none() && highest - lowest > expect.expect_spread {
-            self.checker.violated(format!("P3: an honest node is at height {lowest}, another at {highest}"));
+            self.checker.violated(&format!("P3: an honest node is at height {lowest}, another at {highest}"));
         }
         self.report.heights = self.nodes.iter().map(|node| node.ledger.height()).collect();
         self.report.views = self.nodes.iter().map(|n| n.machine.as_ref().map_or(0, |m| m.status().view)).collect();
@@ -188,12 +167,12 @@ impl World {
         self.report
     }
 
-    fn schedule(&mut self, at_ms: u64, event: Event) {
+    pub(crate) fn schedule(&mut self, at_ms: u64, event: Event) {
         self.next += 1;
         self.events.insert((at_ms, self.next), event);
     }
 
-    fn soon(&mut self, after_ms: u64, event: Event) {
+    pub(crate) fn soon(&mut self, after_ms: u64, event: Event) {
         self.schedule(self.now_ms.saturating_add(after_ms), event);
     }
 
@@ -240,7 +219,7 @@ impl World {
         let agrees = node.ledger.finalise(checkpoint);
         let input = if agrees { Input::Finalised { height, hash } } else { Input::Diverged { height, hash } };
         if !agrees && node.behaviour.is_none() {
-            self.checker.violated(format!("S8: node {at} executes height {height} to another root"));
+            self.checker.violated(&format!("S8: node {at} executes height {height} to another root"));
         }
         self.step(at, input);
     }
@@ -289,7 +268,7 @@ impl World {
         self.soon(1 + self.chance.clone().below(2 * chaos.partition_every_ms), Event::Recut);
     }
 
-    fn lives(&self, node: usize, life: u64) -> bool {
+    pub(crate) fn lives(&self, node: usize, life: u64) -> bool {
         self.nodes.get(node).is_some_and(|node| node.is_up() && node.life == life)
     }
 
@@ -297,7 +276,7 @@ impl World {
         let (params, rules) = (self.params.clone(), self.rules);
         let Some(node) = self.nodes.get_mut(at).filter(|node| !node.is_up()) else { return };
         if let Err(error) = node.start(params, rules) {
-            self.checker.violated(format!("node {at} cannot start: {error}"));
+            self.checker.violated(&format!("node {at} cannot start: {error}"));
             return;
         }
         let own = node.id;
@@ -306,7 +285,7 @@ impl World {
         self.step(at, Input::Peers(peers));
     }
 
-    fn crash(&mut self, at: usize) {
+    pub(crate) fn crash(&mut self, at: usize) {
         if let Some(node) = self.nodes.get_mut(at).filter(|node| node.is_up()) {
             node.crash(&mut self.chance);
             self.report.crashes += 1;
@@ -351,238 +330,56 @@ impl World {
         }
         let got = match machine.serve(get) {
             Served::Now(got) => got,
-            Served::Stored { from, count } => assemble(node.ledger.from_height(from), count),
+            Served::Stored { from, count } => assemble(node.ledger.finals_from(from), count),
         };
-        self.send(at, asker, 0, Message::Answer { id, life, got: Box::new(got) });
+        self.send(at, asker, 0, &Message::Answer { id, life, got: Box::new(got) });
         if let Get::Status(status) = get {
             self.step(at, Input::HearStatus { from: peer, status: *status });
         }
     }
 
-    fn send(&mut self, from: usize, to: usize, after_ms: u64, message: Message) {
+    pub(crate) fn send(&mut self, from: usize, to: usize, after_ms: u64, message: &Message) {
         for delay in self.links.delays(from, to, &mut self.chance) {
             self.soon(after_ms + delay, Event::Deliver { to, from, message: message.clone() });
         }
     }
 
-    fn send_to_members(&mut self, from: usize, message: &Message) {
+    pub(crate) fn send_to_members(&mut self, from: usize, message: &Message) {
         for to in (0..self.nodes.len()).filter(|to| *to != from) {
             if self.nodes.get(to).is_some_and(|node| node.key.is_some()) {
-                self.send(from, to, 0, message.clone());
+                self.send(from, to, 0, message);
             }
         }
     }
 
-    fn send_to_all(&mut self, from: usize, after_ms: u64, message: &Message) {
+    pub(crate) fn send_to_all(&mut self, from: usize, after_ms: u64, message: &Message) {
         for to in 0..self.nodes.len() {
-            self.send(from, to, after_ms, message.clone());
+            self.send(from, to, after_ms, message);
         }
-    }
-
-    /// One step of a node and all that follows from it, cut short if the node dies on the way.
-    fn step(&mut self, at: usize, input: Input) {
-        let now_ms = self.now_ms;
-        let Some(node) = self.nodes.get_mut(at) else { return };
-        let wall_ms = EPOCH_MS.saturating_add(now_ms).saturating_add_signed(node.off_ms);
-        let Some(machine) = node.machine.as_mut() else { return };
-        let effects = machine.step(Now { mono_ms: now_ms, wall_ms }, input);
-        let life = node.life;
-        for effect in effects {
-            let chaos = self.scenario.chaos;
-            let dies = now_ms < chaos.until_ms && self.chance.one_in(chaos.crash_per_100k, 100_000);
-            let honest = self.nodes.get(at).is_some_and(|node| node.behaviour.is_none());
-            if dies && honest && self.lives(at, life) {
-                if let Effect::Persist(records) = &effect {
-                    self.append(at, records);
-                }
-                self.crash(at);
-                let back_ms = 1 + self.chance.below(chaos.down_ms);
-                self.soon(back_ms, Event::Happen(Happening::Restart(at)));
-                return;
-            }
-            self.note_trace(at, &effect);
-            self.perform(at, life, effect);
-        }
-    }
-
-    /// What happened, told apart where it matters; formatting whole proposals would cost more than running them.
-    fn note_trace(&mut self, at: usize, effect: &Effect) {
-        self.trace.update(&self.now_ms.to_le_bytes()).update(&[u8::try_from(at).unwrap_or(u8::MAX)]);
-        match effect {
-            Effect::SendVote(vote) => self.trace.update(b"v").update(&vote.layout()),
-            Effect::Publish(Publication::Proposal(proposal)) => self.trace.update(b"p").update(&proposal.vote.layout()),
-            Effect::Finalise(checkpoint) => self.trace.update(b"f").update(&checkpoint.header.hash().0),
-            Effect::Persist(records) => self.trace.update(b"r").update(&records.len().to_le_bytes()),
-            Effect::Fetch { get, .. } => self.trace.update(format!("{get:?}").as_bytes()),
-            Effect::SetTimer { id, after_ms } => self.trace.update(format!("{id:?} {after_ms}").as_bytes()),
-            Effect::Publish(_) => self.trace.update(b"c"),
-            _ => self.trace.update(b"."),
-        };
-    }
-
-    fn append(&mut self, at: usize, records: &[Record]) {
-        if let Some(journal) = self.nodes.get_mut(at).and_then(|node| node.journal.as_mut()) {
-            for record in records {
-                if let Err(error) = journal.append(record.mark(), &record.layout()) {
-                    self.checker.violated(format!("node {at}'s journal: {error}"));
-                }
-            }
-        }
-    }
-
-    fn persist(&mut self, at: usize, records: &[Record]) {
-        self.append(at, records);
-        let Some(node) = self.nodes.get_mut(at) else { return };
-        let synced = node.journal.as_mut().map(crate::store::journal::Journal::sync);
-        node.note_durable(records);
-        if let Some(Err(error)) = synced {
-            self.checker.violated(format!("node {at}'s journal: {error}"));
-        }
-        if node.behaviour.is_none() {
-            for record in records {
-                if let Record::Certificate(certificate) = record {
-                    self.checker.certified(certificate);
-                }
-            }
-        }
-    }
-
-    fn perform(&mut self, at: usize, life: u64, effect: Effect) {
-        if self.bent(at, &effect) {
-            return;
-        }
-        let honest = self.nodes.get(at).is_some_and(|node| node.behaviour.is_none());
-        match effect {
-            Effect::Persist(records) => self.persist(at, &records),
-            Effect::SendVote(vote) => {
-                let durable = self.nodes.get(at).is_some_and(|node| node.durable_votes.contains(&vote));
-                self.checker.sent(&vote, durable);
-                self.send_to_members(at, &Message::Vote(vote));
-            }
-            Effect::Publish(publication) => self.publish(at, publication),
-            Effect::SetTimer { id, after_ms } => {
-                let at_ms = self.now_ms.saturating_add(after_ms);
-                if let Some(node) = self.nodes.get_mut(at) {
-                    node.timers.insert(id.kind, (at_ms, id));
-                }
-                self.schedule(at_ms, Event::Timer { node: at, life, id });
-            }
-            Effect::CancelTimer(kind) => {
-                if let Some(node) = self.nodes.get_mut(at) {
-                    node.timers.remove(&kind);
-                }
-            }
-            Effect::Build(draft) => self.soon(LEDGER_MS, Event::Build { node: at, life, draft: Box::new(draft) }),
-            Effect::Check { header, body } => {
-                self.soon(LEDGER_MS, Event::Check { node: at, life, header: Box::new(header), body });
-            }
-            Effect::Finalise(checkpoint) => {
-                if honest {
-                    self.measure(&checkpoint);
-                }
-                self.soon(LEDGER_MS, Event::Finalise { node: at, life, checkpoint });
-            }
-            Effect::Fetch { id, peer, get, deadline_ms } => {
-                if let Some(node) = self.nodes.get_mut(at) {
-                    node.asked.insert(id);
-                }
-                self.report.fetches += 1;
-                self.soon(deadline_ms, Event::Deadline { node: at, life, id });
-                if let Some(to) = self.nodes.iter().position(|node| node.id == peer) {
-                    self.send(at, to, 0, Message::Ask { id, life, get });
-                }
-            }
-            Effect::Penalise { peer, fault } => {
-                self.report.penalties += 1;
-                let blamed = self.nodes.iter().position(|node| node.id == peer);
-                if honest && blamed.is_none_or(|b| self.nodes.get(b).is_some_and(|node| node.behaviour.is_none())) {
-                    self.checker.blamed(at, blamed, fault);
-                }
-            }
-            Effect::Accuse(evidence) if honest => self.checker.accused(&evidence),
-            Effect::DropJournal { mark } => {
-                let journal = self.nodes.get_mut(at).and_then(|node| node.journal.as_mut());
-                if let Some(Err(error)) = journal.map(|journal| journal.drop_through(mark)) {
-                    self.checker.violated(format!("node {at}'s journal: {error}"));
-                }
-            }
-            Effect::Note(note) => self.count(at, note),
-            Effect::Halt(halt) => {
-                self.report.halts += 1;
-                if honest && self.scenario.expect_height > 0 {
-                    self.checker.violated(format!("S1: node {at} halts: {halt:?}"));
-                }
-            }
-            Effect::Stale { .. } => self.report.alarms += 1,
-            Effect::Judge(_) | Effect::Accuse(_) => {}
-        }
-    }
-
-    fn publish(&mut self, at: usize, publication: Publication) {
-        let message = match publication {
-            Publication::Proposal(proposal) => Message::Proposal(Arc::new(*proposal)),
-            Publication::Certificate(certificate) => Message::Certificate(Arc::new(certificate)),
-            Publication::Evidence(evidence) => Message::Evidence(evidence),
-        };
-        self.send_to_all(at, 0, &message);
-    }
-
-    fn count(&mut self, at: usize, note: Note) {
-        match note {
-            Note::Entered { skipped, .. } if at == 0 => {
-                self.report.entered += 1;
-                self.report.skipped += u64::from(skipped);
-            }
-            Note::Proposed { height, .. } => {
-                self.report.proposed_ms.insert(height, self.now_ms);
-            }
-            Note::Dropped(_) => self.report.dropped += 1,
-            Note::Entered { .. } => {}
-        }
-        let size = self.nodes.get(at).and_then(|n| n.machine.as_ref()).map_or(0, Machine::size);
-        self.report.size_max = self.report.size_max.max(size);
-    }
-
-    /// From the proposal to the first finalisation at each node.
-    fn measure(&mut self, checkpoint: &Checkpoint) {
-        if let Some(at_ms) = self.report.proposed_ms.get(&checkpoint.header.height) {
-            self.report.finality_ms.push(self.now_ms - at_ms);
-        }
-        if self.report.healed_ms.is_some_and(|healed| self.report.resumed_ms.is_none() && self.now_ms > healed) {
-            self.report.resumed_ms = self.report.healed_ms.map(|healed| self.now_ms - healed);
-        }
-    }
-
-    /// Lets a byzantine node bend an effect; true when that replaced it.
-    fn bent(&mut self, at: usize, effect: &Effect) -> bool {
-        let nodes = self.nodes.len();
-        let Some(node) = self.nodes.get(at) else { return false };
-        let (Some(behaviour), Some(machine), Some(key)) = (node.behaviour, &node.machine, &node.key) else {
-            return false;
-        };
-        let index = self.context.committee().index_of(&key.public()).unwrap_or(0);
-        let view_ms = self.scenario.interval_ms + 4 * self.scenario.delta_ms;
-        let chance = &mut self.chance;
-        let context = &self.context;
-        let outgoing = Accomplice { behaviour, machine, context, key, index, nodes, view_ms, chance }.bend(effect);
-        let Some(outgoing) = outgoing else { return false };
-        for out in outgoing {
-            match out.to {
-                None => self.send_to_all(at, out.after_ms, &out.message),
-                Some(to) => {
-                    for to in to {
-                        self.send(at, to, out.after_ms, out.message.clone());
-                    }
-                }
-            }
-        }
-        !matches!(effect, Effect::Note(_))
     }
 }
 
-fn is_twin(nodes: &[Node], context: &CommitteeContext, index: u16) -> bool {
-    let key = context.committee().get(index).map(|member| member.key);
-    nodes.iter().filter(|node| node.key.as_ref().map(SecretKey::public) == key).count() > 1
+/// The nodes of a world: members, observers, and perhaps a second one with a member's key.
+fn roster(scenario: &Scenario, keys: Vec<SecretKey>, genesis: &Header) -> Vec<Node> {
+    let twin = scenario.twin_of.and_then(|member| keys.get(member)).cloned();
+    let all_keys = keys.into_iter().map(Some).chain((0..scenario.observers).map(|_| None)).chain(twin.map(Some));
+    (0_u64..)
+        .zip(all_keys)
+        .map(|(number, key)| {
+            let behaviour = scenario.byzantine.iter().find(|(node, _)| *node as u64 == number).map(|(_, b)| *b);
+            let id = NodeId(hash("starling/1 sim node", &[&number.to_le_bytes()]).0);
+            Node::new(id, key, behaviour, Ledger::new(genesis.clone()))
+        })
+        .collect()
+}
+
+/// The committee indices whose one node keeps the rules.
+fn honest_members(scenario: &Scenario, nodes: &[Node], context: &CommitteeContext) -> BTreeSet<u16> {
+    let members = nodes.iter().enumerate().take(scenario.weights.len());
+    members
+        .filter(|(at, node)| node.behaviour.is_none() && scenario.twin_of != Some(*at))
+        .filter_map(|(_, node)| context.committee().index_of(&node.key.as_ref()?.public()))
+        .collect()
 }
 
 #[cfg(test)]
