@@ -49,8 +49,10 @@ container() { in_swarm ps -q "$1"; }
 
 # The finalised height that a node reports of itself; asked inside its container, so a cut network does not matter.
 height() {
-    docker exec "$(container "$1")" /starling status --json 2>/dev/null |
-        python3 -c 'import json, sys; print(json.load(sys.stdin)["data"]["height"])' 2>/dev/null || echo 0
+    local document
+    # A node that is behind or stalled says so by its exit code and still tells its height.
+    document=$(docker exec "$(container "$1")" /starling status --json 2>/dev/null || true)
+    python3 -c 'import json, sys; print(json.loads(sys.argv[1])["data"]["height"])' "${document}" 2>/dev/null || echo 0
 }
 
 # wait_for SECONDS WHAT COMMAND...: until the command succeeds.
@@ -79,7 +81,8 @@ say "image"
 mkdir "${scratch}/image"
 # Debug information is for people with sources; a container has none.
 strip -o "${scratch}/image/starling" "${binary}" 2>/dev/null || cp "${binary}" "${scratch}/image/starling"
-docker build --quiet --file config/deploy/Dockerfile --tag "${STARLING_IMAGE}" "${scratch}/image" >/dev/null
+docker build --quiet --file config/deploy/Dockerfile --tag "${STARLING_IMAGE}" "${scratch}/image" >"${scratch}/build.log" 2>&1 ||
+    { cat "${scratch}/build.log"; exit 1; }
 "${binary}" devnet plan --compose "${STARLING_SWARM}" --validators 4 --miners 4 >/dev/null
 trap finish EXIT
 

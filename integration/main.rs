@@ -1,4 +1,6 @@
 //! What only the whole can show. Each file is one subject; `house` reads the sources, the others run them.
 
+mod checkpoints;
 mod cli;
 mod house;
+mod world;

@@ -36,6 +36,8 @@ impl LogStyle {
 pub fn start_log(filter: &str, style: LogStyle) -> Result<(), ParseError> {
     let filter = EnvFilter::try_new(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Colours are for eyes; in a file they are noise.
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     // Already started (several nodes in one process, as tests do): the first one's log serves all.
     let _already = match style {
         LogStyle::Human => builder.compact().try_init(),

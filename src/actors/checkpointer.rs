@@ -99,6 +99,8 @@ heard! { "checkpointer":
     HearConsensus => net::Validity, SyncArrived => (), PendingChanged => (), PeersAdmitted => (),
     ReadConsensus => Standing, TimerRanOut => (),
 }
+super::mail::stops! { Checkpointer }
+
 
 /// Where the machine's records go: appended in order and synced once, or an error that ends the node.
 pub trait VoteJournal: Send {

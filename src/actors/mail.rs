@@ -80,6 +80,27 @@ pub fn start<A: Actor<Context = Context<A>>>(actor: A, mailbox: AddressReceiver<
     Context::with_receiver(mailbox).run(actor);
 }
 
+/// From node.rs, to every actor at the end: finish at once. What was not durable is as lost as in a crash.
+#[derive(Clone, Copy, Debug)]
+pub struct Stop;
+
+impl Message for Stop {
+    type Result = ();
+}
+
+/// Lets actors be stopped.
+macro_rules! stops {
+    ($($actor:ty),+ $(,)?) => {
+        $(impl actix::Handler<$crate::actors::mail::Stop> for $actor {
+            type Result = ();
+            fn handle(&mut self, _: $crate::actors::mail::Stop, context: &mut Self::Context) {
+                actix::ActorContext::terminate(context);
+            }
+        })+
+    };
+}
+pub(crate) use stops;
+
 /// An address as the recipient of one kind of message.
 pub fn to<A, M>(address: &Addr<A>) -> Recipient<M>
 where

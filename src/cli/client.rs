@@ -132,7 +132,8 @@ impl Client {
         let (status, headers) = (reply.status(), headers(&reply));
         let text = reply.body_mut().with_config().limit(REPLY_BYTES_MAX).read_to_string();
         let text = text.map_err(|e| self.unreachable(&e))?;
-        let body: Result<Value, _> = serde_json::from_str(&text);
+        // "Done" without a word more is a reply, too.
+        let body: Result<Value, _> = if text.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&text) };
         if !status.is_success() {
             return Err(refusal(status, body.ok().as_ref(), &self.base));
         }

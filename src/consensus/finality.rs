@@ -75,6 +75,9 @@ impl Machine {
         self.views = self.views.split_off(&floor);
         self.unsettled.push_back((height, hash, view));
         self.out.push(Effect::Finalise(Arc::new(checkpoint)));
+        if self.view <= view {
+            self.enter(view + 1, false);
+        }
     }
 
     /// The ledger made a height durable: its records may go (C36).

@@ -272,14 +272,18 @@ impl Machine {
         for signer in certificate.signers.iter() {
             self.see(signer, view);
         }
+        let leads_on = view >= self.view;
+        let votes = self.me.is_some();
         let state = self.views.entry(view).or_default();
-        if !state.keep(certificate) {
+        let new = state.keep(certificate);
+        if !new && !leads_on {
             return;
         }
         self.moves += 1;
-        let leads_on = view >= self.view;
-        let publish = self.me.is_some() && (formed || leads_on) && state.publish_once(kind);
-        self.records.push(Record::Certificate(certificate.clone()));
+        let publish = votes && (formed || leads_on) && state.publish_once(kind);
+        if new {
+            self.records.push(Record::Certificate(certificate.clone()));
+        }
         if publish {
             self.out.push(Effect::Publish(Publication::Certificate(certificate.clone())));
         }

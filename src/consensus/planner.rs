@@ -20,6 +20,9 @@ const GRACE_MS: u64 = 200;
 /// A question to be answered at once (status, certificates) and one with bodies in the answer.
 const SHORT_MS: u64 = 2_000;
 const LONG_MS: u64 = 10_000;
+/// A question so old is put to one more peer, whatever becomes of the first.
+const HEDGE_MS: u64 = 1_500;
+const HEDGES_MAX: usize = 2;
 /// After every peer failed, or so many attempts, a question rests.
 const TRIES_MAX: u32 = 6;
 const REST_MS: u64 = 2_000;
@@ -40,7 +43,14 @@ struct Peer {
 pub(crate) struct Flight {
     pub(crate) peer: NodeId,
     pub(crate) get: Get,
+    sent_ms: u64,
     expires_ms: u64,
+}
+
+impl Flight {
+    fn is_fresh(&self, now_ms: u64) -> bool {
+        now_ms < self.sent_ms.saturating_add(HEDGE_MS)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -142,10 +152,10 @@ impl Planner {
     }
 
     /// The ranges to ask for next, so that with those in flight or waiting they go up from `tip` without holes.
-    pub(crate) fn wanted_ranges(&self, tip: Height, target: Height) -> Vec<Get> {
+    pub(crate) fn wanted_ranges(&self, tip: Height, target: Height, now_ms: u64) -> Vec<Get> {
         let mut taken: BTreeMap<Height, u64> =
             self.ranges.iter().map(|(from, (_, range))| (*from, range.checkpoints.len() as u64)).collect();
-        for flight in self.flights.values() {
+        for flight in self.flights.values().filter(|flight| flight.is_fresh(now_ms)) {
             if let Get::Range { from, count } = flight.get {
                 taken.entry(from).or_insert(u64::from(count));
             }
@@ -188,10 +198,12 @@ impl Planner {
             });
             let grace_ms = if matches!(want, Get::Range { .. } | Get::Entry) { 0 } else { GRACE_MS };
             let ripe = now_ms >= attempt.since_ms.saturating_add(grace_ms) && now_ms >= attempt.rest_until_ms;
-            if !ripe || self.flights.values().any(|flight| flight.get == *want) {
+            let mut asked = self.flights.values().filter(|flight| flight.get == *want);
+            if !ripe || asked.any(|flight| flight.is_fresh(now_ms)) || asked.count() >= HEDGES_MAX {
                 continue;
             }
-            let avoid = attempt.avoid.clone();
+            let mut avoid = attempt.avoid.clone();
+            avoid.extend(self.flights.values().filter(|flight| flight.get == *want).map(|flight| flight.peer));
             let peer = match self.choose(want, my_view, &avoid) {
                 Choice::Peer(peer) => peer,
                 Choice::Later => continue,
@@ -244,7 +256,7 @@ impl Planner {
         self.last_id += 1;
         // Twice the deadline: should the driver lose a question, it does not stay in flight for ever.
         let expires_ms = now_ms.saturating_add(2 * deadline_ms);
-        self.flights.insert(self.last_id, Flight { peer, get: get.clone(), expires_ms });
+        self.flights.insert(self.last_id, Flight { peer, get: get.clone(), sent_ms: now_ms, expires_ms });
         out.push(Effect::Fetch { id: self.last_id, peer, get, deadline_ms });
     }
 

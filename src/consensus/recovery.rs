@@ -107,7 +107,8 @@ impl Machine {
             if state.own.notarized.is_some() || state.own.nullified {
                 view = view.max(*at);
             }
-            if !self.rules.hold(Rule::FinalizedBeforeCrash) {
+            // The mutants that go back to where they finalized.
+            if !self.rules.hold(Rule::FinalizedBeforeCrash) || !self.rules.hold(Rule::NullifyAfterFinalize) {
                 view = view.max(if state.own.finalized.is_some() { *at } else { 0 });
                 continue;
             }

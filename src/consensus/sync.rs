@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::protocol::checkpoint::{Certificate, Checkpoint, Header, VoteKind};
-use crate::protocol::ids::{Digest, NodeId, View};
+use crate::protocol::ids::{Digest, NodeId};
 use crate::protocol::sync::{Get, Got, LINKS_MAX, RANGE_BYTES_MAX, RANGE_MAX, Range, Status, VIEWS_MAX};
 
 use super::effect::{Drop, Effect, Fault, TimerKind};
@@ -134,7 +134,7 @@ impl Machine {
         let (now_ms, tip) = (self.now.mono_ms, self.tree.tip());
         let mut wants = Vec::new();
         if self.unsettled.len() < UNSETTLED_MAX {
-            wants.extend(self.planner.wanted_ranges(tip.height, self.planner.best_height(now_ms)));
+            wants.extend(self.planner.wanted_ranges(tip.height, self.planner.best_height(now_ms), now_ms));
         }
         if self.planner.best_view(now_ms) > self.view {
             wants.push(Get::Entry);
@@ -282,7 +282,8 @@ impl Machine {
                 self.views.entry(tip.subject.view).or_default().keep(&tip);
             }
         }
-        self.jump(certificate);
+        // Above links there is a finalization still to be reached; it leads on like any other.
+        self.accept(&certificate, false);
         true
     }
 
@@ -290,15 +291,5 @@ impl Machine {
         certificate.kind() == VoteKind::Finalize
             && certificate.subject.ballot.candidate().is_some_and(|candidate| candidate.hash == hash)
             && certificate.verify(&self.context).is_ok()
-    }
-
-    /// After a range: at least in the view above what is final, with the certificate that leads there.
-    fn jump(&mut self, certificate: Certificate) {
-        let view: View = certificate.subject.view;
-        if view > self.tree.tip().view {
-            self.accept(&certificate, false);
-        } else if self.view <= view {
-            self.enter(view + 1, false);
-        }
     }
 }

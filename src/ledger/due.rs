@@ -2,8 +2,8 @@
 //!
 //! At most `DUE_MAX` items are paid at one height; the rest are first at the next. Nobody has to claim anything.
 
+use super::draft::Draft;
 use super::rows::{Account, Due};
-use super::state::Draft;
 use crate::protocol::ids::Height;
 
 /// Items paid at one height (L6).

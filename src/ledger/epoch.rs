@@ -6,11 +6,12 @@
 //! most two subnets are settled at one height; the others wait for the next, and until a subnet is settled it opens no
 //! further epoch. Nothing is skipped.
 
+use super::draft::Draft;
 use super::economy::{largest_remainder, mintable};
 use super::event::{EpochClosed, EpochOpened, Event};
 use super::incentive::{EpochInput, EpochOutcome, MinerInput, ValidatorInput, close};
 use super::rows::{Account, Bonds, Commit, Due, DueReason, Member, Subnet, Vector};
-use super::state::{Draft, next_open};
+use super::state::next_open;
 use crate::protocol::ids::{Epoch, Height, MemberId, SubnetId};
 use crate::protocol::transaction::Role;
 

@@ -5,9 +5,10 @@
 //! same state, receipts and roots, byte for byte, on every machine (L1). Invariants: money is conserved at every height
 //! (L7); nonces strictly rise; no balance is negative; member ids are never reused.
 //!
-//! Reading order: `rows`, `state`, `apply`, `epoch`, `incentive`, `mempool`, `view`. `docs/ledger.md` explains the rules.
+//! Reading order: `rows`, `state`, `draft`, `apply`, `epoch`, `incentive`, `mempool`, `view`. `docs/ledger.md` explains the rules.
 
 pub mod apply;
+pub mod draft;
 pub mod due;
 pub mod economy;
 pub mod epoch;
@@ -18,6 +19,7 @@ pub mod receipt;
 pub mod records;
 pub mod rows;
 pub mod state;
+pub mod table;
 pub mod tree;
 pub mod view;
 

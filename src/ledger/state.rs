@@ -12,106 +12,22 @@ use imbl::OrdMap;
 
 use super::records::Records;
 use super::rows::{Account, Bonds, Chain, Commit, Due, Member, Row, Stake, Subnet, Supply, Vector};
+use super::table::{Key, RowKey, Table};
 use super::tree::{Change, Proof, Tree, value_digest};
 use crate::protocol::genesis::Genesis;
 use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, SubnetId, hash};
-use crate::protocol::layout::{LayoutError, Reader, Writer};
+use crate::protocol::layout::{LayoutError, Reader};
 use crate::protocol::parameters::Parameters;
 use crate::protocol::transaction::Role;
 
 /// Heights between two audits that add up every row; in between the sum is kept by its changes.
 const FULL_AUDIT_HEIGHTS: u64 = 600;
 
-/// A row key: the table's number and the key's bytes, which sort as the keys do.
-pub type RowKey = Vec<u8>;
-
-/// The key of a table.
-pub trait Key: Ord + Clone + std::fmt::Debug + 'static {
-    fn write(&self, to: Writer) -> Writer;
-    /// # Errors
-    /// The bytes end short.
-    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError>;
-}
-
-// Keys are big-endian, so that rows of the store come in the order of the map.
-impl Key for AccountId {
-    fn write(&self, to: Writer) -> Writer {
-        to.raw(&self.0)
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        from.account()
-    }
-}
-
-impl Key for u64 {
-    fn write(&self, to: Writer) -> Writer {
-        to.raw(&self.to_be_bytes())
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        from.array().map(u64::from_be_bytes)
-    }
-}
-
-impl Key for SubnetId {
-    fn write(&self, to: Writer) -> Writer {
-        to.raw(&self.0.to_be_bytes())
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        from.array().map(|bytes| Self(u32::from_be_bytes(bytes)))
-    }
-}
-
-impl Key for MemberId {
-    fn write(&self, to: Writer) -> Writer {
-        to.raw(&self.0.to_be_bytes())
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        from.array().map(|bytes| Self(u32::from_be_bytes(bytes)))
-    }
-}
-
-impl<A: Key, B: Key> Key for (A, B) {
-    fn write(&self, to: Writer) -> Writer {
-        self.1.write(self.0.write(to))
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        Ok((A::read(from)?, B::read(from)?))
-    }
-}
-
-impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
-    fn write(&self, to: Writer) -> Writer {
-        self.2.write(self.1.write(self.0.write(to)))
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        Ok((A::read(from)?, B::read(from)?, C::read(from)?))
-    }
-}
-
-/// A row type is its table.
-pub trait Table: Row {
-    const ID: u8;
-    type Key: Key;
-    fn map(state: &State) -> &OrdMap<Self::Key, Self>;
-    fn map_mut(state: &mut State) -> &mut OrdMap<Self::Key, Self>;
-
-    /// Keeps what is derived from the table in step.
-    fn changed(_: &mut State, _: &Self::Key, _before: Option<&Self>, _after: Option<&Self>) {}
-
-    fn row_key(key: &Self::Key) -> RowKey {
-        key.write(Writer::new().u8(Self::ID)).done()
-    }
-}
-
 const CHAIN_TABLE: u8 = 16;
 const SUPPLY_TABLE: u8 = 17;
 const RECORDS_TABLE: u8 = 18;
+/// The tables of one row each, whose key is empty.
+pub(super) const SINGLES: [u8; 3] = [CHAIN_TABLE, SUPPLY_TABLE, RECORDS_TABLE];
 
 /// Declares the tables once: the state's maps, and everything that goes over all of them.
 macro_rules! tables {
@@ -120,14 +36,14 @@ macro_rules! tables {
         #[derive(Clone, Debug)]
         pub struct State {
             $($field: OrdMap<$key, $row>,)*
-            chain: Chain,
-            supply: Supply,
-            records: Records,
+            pub(super) chain: Chain,
+            pub(super) supply: Supply,
+            pub(super) records: Records,
             /// Derived from the members: who an account is in a subnet.
             index: OrdMap<(SubnetId, Role, AccountId), MemberId>,
             /// Derived: motes in all rows but the supply.
             held: u128,
-            tree: Tree,
+            pub(super) tree: Tree,
         }
 
         $(impl Table for $row {
@@ -161,7 +77,7 @@ macro_rules! tables {
             }
 
             /// The bytes of one row, by its row key.
-            fn row(&self, row_key: &[u8]) -> Option<Vec<u8>> {
+            pub(super) fn row(&self, row_key: &[u8]) -> Option<Vec<u8>> {
                 let (table, key) = row_key.split_first()?;
                 let mut from = Reader::new(key);
                 match *table {
@@ -319,7 +235,7 @@ impl State {
             parameters: Parameters::defaults(crate::protocol::parameters::NetworkKind::Public),
         };
         let mut state = Self::empty(nothing);
-        let mut single = BTreeSet::from([CHAIN_TABLE, SUPPLY_TABLE, RECORDS_TABLE]);
+        let mut single = BTreeSet::from(SINGLES);
         for (key, value) in rows {
             state.take(&key, &value)?;
             if let Some(table) = key.first() {
@@ -342,7 +258,7 @@ impl State {
         self.tree = Tree::default().update(&changes);
     }
 
-    fn put<T: Table>(&mut self, key: &T::Key, row: Option<T>) {
+    pub(super) fn put<T: Table>(&mut self, key: &T::Key, row: Option<T>) {
         let added = row.as_ref().map_or(0, Row::held);
         let after = row.clone();
         let before = match row {
@@ -361,7 +277,7 @@ impl State {
     }
 
     /// Stops the node when money appeared or vanished (L7): going on would make the error everybody's truth.
-    fn audit(&self) {
+    pub(super) fn audit(&self) {
         let kept = self.balance(self.held);
         assert!(kept.is_ok(), "violation: money at height {}: {kept:?}", self.chain.height);
         if self.chain.height.is_multiple_of(FULL_AUDIT_HEIGHTS) {
@@ -460,86 +376,4 @@ pub fn next_open(subnet: SubnetId, tempo: u64, after: Height) -> Height {
     let phase = u64::from(subnet.0) % tempo;
     let ahead = (phase + tempo - after % tempo) % tempo;
     after + if ahead == 0 { tempo } else { ahead }
-}
-
-/// Changes of one row for the store.
-pub type RowChange = (RowKey, Option<Vec<u8>>);
-
-/// A state being written. Dropping it leaves the parent as it was.
-#[derive(Clone, Debug)]
-pub struct Draft {
-    state: State,
-    touched: BTreeSet<RowKey>,
-}
-
-impl std::ops::Deref for Draft {
-    type Target = State;
-
-    fn deref(&self) -> &State {
-        &self.state
-    }
-}
-
-impl Draft {
-    pub fn new(parent: &State) -> Self {
-        Self { state: parent.clone(), touched: BTreeSet::new() }
-    }
-
-    /// What `restore` goes back to: O(1).
-    pub fn mark(&self) -> State {
-        self.state.clone()
-    }
-
-    /// Undoes every write since the mark. What was touched stays noted; `seal` drops rows that did not change.
-    pub fn restore(&mut self, mark: State) {
-        self.state = mark;
-    }
-
-    pub fn put<T: Table>(&mut self, key: &T::Key, row: T) {
-        self.touched.insert(T::row_key(key));
-        self.state.put(key, Some(row));
-    }
-
-    pub fn remove<T: Table>(&mut self, key: &T::Key) {
-        self.touched.insert(T::row_key(key));
-        self.state.put::<T>(key, None);
-    }
-
-    /// Changes a row that is there; says whether it was.
-    pub fn change<T: Table>(&mut self, key: &T::Key, change: impl FnOnce(&mut T)) -> bool {
-        let Some(mut row) = self.state.get::<T>(key).cloned() else { return false };
-        change(&mut row);
-        self.put(key, row);
-        true
-    }
-
-    pub fn chain_mut(&mut self) -> &mut Chain {
-        &mut self.state.chain
-    }
-
-    pub fn supply_mut(&mut self) -> &mut Supply {
-        &mut self.state.supply
-    }
-
-    pub fn records_mut(&mut self) -> &mut Records {
-        &mut self.state.records
-    }
-
-    /// Ends the writing: the new state with its root, and the rows that differ from the parent's.
-    pub fn seal(mut self, parent: &State) -> (State, Vec<RowChange>) {
-        self.touched.extend([vec![CHAIN_TABLE], vec![SUPPLY_TABLE], vec![RECORDS_TABLE]]);
-        let mut diff = Vec::new();
-        let mut changes: Vec<Change> = Vec::new();
-        for key in self.touched {
-            let after = self.state.row(&key);
-            if after != parent.row(&key) {
-                changes.push((tree_key(&key), after.as_deref().map(value_digest)));
-                diff.push((key, after));
-            }
-        }
-        changes.sort_unstable();
-        self.state.tree = parent.tree.update(&changes);
-        self.state.audit();
-        (self.state, diff)
-    }
 }

@@ -1,11 +1,13 @@
 //! What people and programs read from a state: whole rows with names, in plain serialisable values.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
-use super::rows::{Due, DueReason, Member, Subnet};
+use super::rows::{Commit, Due, DueReason, Member, Subnet, Vector};
 use super::state::State;
 use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, PublicKey, SubnetId};
-use crate::protocol::transaction::Role;
+use crate::protocol::transaction::{Role, Weight};
 
 /// The whole that the fractions of a metagraph are parts of.
 pub const FRACTION_ONE: u64 = 1 << 32;
@@ -30,6 +32,18 @@ pub struct MetagraphRow {
     pub last_reveal: Option<Height>,
     pub missed: u32,
     pub earned: u64,
+}
+
+/// What a validator last said, and what it has sealed since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WeightsView {
+    pub member: MemberId,
+    pub account: AccountId,
+    /// The epoch of the vector in force; none when nothing was revealed yet.
+    pub epoch: Option<Epoch>,
+    pub weights: Vec<Weight>,
+    /// Commits that are not settled yet, by epoch, and whether they were opened.
+    pub commits: Vec<(Epoch, bool)>,
 }
 
 /// A subnet without its members.
@@ -159,6 +173,28 @@ impl State {
     pub fn metagraph(&self, subnet: SubnetId) -> Option<Vec<MetagraphRow>> {
         self.subnet(subnet)?;
         Some(self.members(subnet).map(|(id, member)| row(self, id, member)).collect())
+    }
+
+    /// The validators of a subnet with their vectors; none when there is no such subnet.
+    pub fn weights_view(&self, subnet: SubnetId) -> Option<Vec<WeightsView>> {
+        self.subnet(subnet)?;
+        let mut commits: BTreeMap<MemberId, Vec<(Epoch, bool)>> = BTreeMap::new();
+        let all = (subnet, Epoch::MIN, MemberId(0))..=(subnet, Epoch::MAX, MemberId(u32::MAX));
+        for ((_, epoch, member), commit) in self.range::<Commit>(all) {
+            commits.entry(*member).or_default().push((*epoch, commit.revealed));
+        }
+        let validators = self.members(subnet).filter(|(_, member)| member.role == Role::Validator);
+        let view = |(id, member): (MemberId, &Member)| {
+            let vector = self.get::<Vector>(&(subnet, id));
+            WeightsView {
+                member: id,
+                account: member.account,
+                epoch: vector.map(|vector| vector.epoch),
+                weights: vector.map(|vector| vector.weights.clone()).unwrap_or_default(),
+                commits: commits.remove(&id).unwrap_or_default(),
+            }
+        };
+        Some(validators.map(view).collect())
     }
 
     pub fn subnet_list(&self) -> Vec<SubnetView> {

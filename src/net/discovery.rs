@@ -15,7 +15,7 @@ use libp2p::{Multiaddr, PeerId, mdns};
 
 use super::guard::{ip_of, is_private, is_relayed, range_of};
 use super::redial::{Reason, Redial};
-use super::swarm::Task;
+use super::task::Task;
 use super::{Event, NetError, Params, identity};
 use crate::protocol::chance::Chance;
 use crate::protocol::ids::NodeId;
@@ -339,14 +339,14 @@ impl Task {
 }
 
 /// An error with all its causes, for people.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
+        // Some of libp2p's errors say nothing themselves, others repeat their cause.
         if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
+            text = if text.is_empty() { more } else { format!("{text}: {more}") };
         }
         cause = error.source();
     }

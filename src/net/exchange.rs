@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::request_response::{
-    self, Config, Event as RpcEvent, InboundFailure, Message, OutboundFailure, OutboundRequestId, ProtocolSupport,
-    ResponseChannel,
+    self, Config, Event as RpcEvent, Message, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel,
 };
 use libp2p::{PeerId, StreamProtocol};
 
 use super::behaviour::protocol_name;
 use super::desk::{Decision, Desk};
 use super::streams::{Reply, Streams};
-use super::swarm::Task;
+use super::task::Task;
 use super::{Ask, AskError, Event, NetError, Offence, Protocol, Refusal, ReplyTicket, identity};
 use crate::protocol::ids::ChainId;
 
@@ -31,6 +30,9 @@ pub struct Request {
     pub items: u16,
     pub data: Vec<u8>,
 }
+
+/// What has come in as a request, or what is wrong with it.
+pub type Received = Result<Request, Offence>;
 
 /// Reads and writes the frames of one protocol.
 #[derive(Clone, Copy, Debug)]
@@ -118,14 +120,18 @@ pub async fn write_request<T: AsyncWrite + Unpin + Send>(io: &mut T, items: u16,
 
 impl request_response::Codec for Codec {
     type Protocol = StreamProtocol;
-    type Request = Request;
+    type Request = Received;
     type Response = Answer;
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Request>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Received>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_request(io, self.0.spec().request_bytes_max).await
+        match read_request(io, self.0.spec().request_bytes_max).await {
+            Ok(request) => Ok(Ok(request)),
+            // libp2p keeps the error of a request that cannot be read to itself, so a fault travels as a value.
+            Err(error) => offence_of(&error).map_or(Err(error), |offence| Ok(Err(offence))),
+        }
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Answer>
@@ -143,10 +149,11 @@ impl request_response::Codec for Codec {
         }
     }
 
-    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Request) -> io::Result<()>
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Received) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
+        let request = request.map_err(|_| malformed("a fault is never sent"))?;
         write_request(io, request.items, &request.data).await
     }
 
@@ -201,7 +208,7 @@ impl Task {
         let Ask { id, protocol, items, data, .. } = ask;
         match self.swarm.behaviour_mut().rpc(protocol) {
             Some(rpc) => {
-                let request = rpc.send_request(&peer, Request { items, data });
+                let request = rpc.send_request(&peer, Ok(Request { items, data }));
                 self.exchange.outbound.insert((protocol, request), id);
             }
             None => self.exchange.streams.ask(id, peer, items, data),
@@ -313,10 +320,18 @@ impl Task {
         }
     }
 
-    pub(super) fn on_rpc(&mut self, protocol: Protocol, event: RpcEvent<Request, Answer>) {
+    pub(super) fn on_rpc(&mut self, protocol: Protocol, event: RpcEvent<Received, Answer>) {
         match event {
             RpcEvent::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
-                match self.admit_request(peer, protocol, request) {
+                let admitted = match request {
+                    Ok(request) => self.admit_request(peer, protocol, request),
+                    Err(offence) => {
+                        let refusal = if offence == Offence::Oversize { Refusal::TooLarge } else { Refusal::Failed };
+                        self.misbehaved(peer, offence);
+                        Err(refusal)
+                    }
+                };
+                match admitted {
                     Ok((ticket, event)) => {
                         self.exchange.channels.insert(ticket, (protocol, channel));
                         self.emit(event);
@@ -342,11 +357,6 @@ impl Task {
             RpcEvent::OutboundFailure { peer, request_id, error, .. } => {
                 let Some(id) = self.exchange.outbound.remove(&(protocol, request_id)) else { return };
                 self.request_failed(peer, id, &error);
-            }
-            RpcEvent::InboundFailure { peer, error: InboundFailure::Io(error), .. } => {
-                if let Some(offence) = offence_of(&error) {
-                    self.misbehaved(peer, offence);
-                }
             }
             RpcEvent::InboundFailure { .. } | RpcEvent::ResponseSent { .. } => {}
         }

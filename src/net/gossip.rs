@@ -14,7 +14,7 @@ use libp2p::gossipsub::{
 };
 use libp2p::metrics::Registry;
 
-use super::swarm::Task;
+use super::task::Task;
 use super::{Event, GossipTicket, NetError, Offence, Params, Topic, Validity, identity, tables};
 use crate::protocol::ids::ChainId;
 

@@ -133,6 +133,8 @@ pub enum Refused {
     Outbound,
     #[error("the node is not on the list of allowed nodes")]
     NotAllowed,
+    #[error("this node is stopping")]
+    Stopping,
 }
 
 /// The behaviour that refuses at the door and keeps wanted connections open.
@@ -146,6 +148,8 @@ pub struct Guard {
     trusted: HashSet<PeerId>,
     wanted: HashMap<PeerId, Arc<AtomicBool>>,
     ranges: HashMap<ConnectionId, (IpAddr, bool)>,
+    /// The node is stopping: nobody comes in, and we go nowhere.
+    shut: bool,
 }
 
 impl Guard {
@@ -158,7 +162,13 @@ impl Guard {
             trusted: HashSet::new(),
             wanted: HashMap::new(),
             ranges: HashMap::new(),
+            shut: false,
         }
+    }
+
+    /// From now on every new connection is refused, also of those who go past the limits.
+    pub fn shut(&mut self) {
+        self.shut = true;
     }
 
     pub fn set_banned_ips(&mut self, ips: HashSet<IpAddr>) {
@@ -199,6 +209,9 @@ impl Guard {
     }
 
     fn check_inbound(&self, address: &Multiaddr) -> Result<(), Refused> {
+        if self.shut {
+            return Err(Refused::Stopping);
+        }
         let Some(ip) = ip_of(address) else { return Ok(()) };
         if self.banned_ips.contains(&ip) {
             return Err(Refused::Ip);
@@ -213,6 +226,9 @@ impl Guard {
 
     /// Never more than a quarter of what we dial in one /16 or /32 (N16): who holds one range must not hold our view.
     fn check_outbound(&self, peer: &PeerId, address: &Multiaddr) -> Result<(), Refused> {
+        if self.shut {
+            return Err(Refused::Stopping);
+        }
         let Some(ip) = ip_of(address) else { return Ok(()) };
         if self.trusted.contains(peer) || self.exempt(ip) {
             return Ok(());

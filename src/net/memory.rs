@@ -24,9 +24,10 @@ use world::{Step, World};
 mod exchange;
 mod gossip;
 mod links;
+mod parts;
 mod world;
 
-pub use world::Counts;
+pub use parts::Counts;
 
 /// What happens to a message under way. Chances are per mille.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +215,7 @@ async fn drive(shared: Weak<Shared>, wake: Arc<Notify>) {
                 // The sink may give commands, so the world is not locked here.
                 let result = sink.lock().unwrap_or_else(PoisonError::into_inner)(event);
                 if let Err(event) = result {
-                    hub.lock().undelivered(node, incarnation, event);
+                    hub.lock().undelivered(node, incarnation, &event);
                 }
             }
             Step::Idle { next_ms } => {

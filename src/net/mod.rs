@@ -31,6 +31,7 @@ mod redial;
 mod streams;
 pub mod swarm;
 pub mod tables;
+mod task;
 mod votes;
 
 pub use tables::{Limits, Protocol, Topic};

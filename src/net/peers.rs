@@ -11,7 +11,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, identify};
 
 use super::guard::{ip_of, is_relayed};
-use super::swarm::Task;
+use super::task::Task;
 use super::{Event, Offence, identity, tables};
 use crate::protocol::ids::NodeId;
 

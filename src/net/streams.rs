@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -18,11 +19,13 @@ use tokio::time::timeout;
 
 use super::exchange::{Request, malformed, offence_of, read_block, read_request, write_block, write_request};
 use super::gossip::dropped;
-use super::swarm::Task;
+use super::task::Task;
 use super::{AskError, Offence, Protocol, Refusal, ReplyTicket};
 
-/// Frames of a reply that wait for their stream; together no more than a whole answer may be.
-const FRAMES_WAITING: usize = 64;
+/// Frames of one reply that wait for their stream.
+const FRAMES_WAITING: usize = 1_024;
+/// Bytes of all replies that wait. An asker that does not read costs at most this, and then its reply ends.
+const BYTES_WAITING: usize = 64 << 20;
 /// News waiting for the swarm; a stream then waits in turn, which is what makes its sender slow down.
 const NEWS_WAITING: usize = 64;
 /// How long a stream may stand still: to open, to hear a request, to write a frame.
@@ -40,6 +43,33 @@ pub enum Reply {
     Refused(Refusal),
 }
 
+/// A reply in its queue, counted while it is there.
+#[derive(Debug)]
+pub struct Waiting {
+    reply: Reply,
+    bytes: usize,
+    total: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    /// `None` when too much waits already.
+    fn new(reply: Reply, total: &Arc<AtomicUsize>) -> Option<Self> {
+        let bytes = match &reply {
+            Reply::Frame(data) | Reply::Last(data) => data.len(),
+            Reply::Refused(_) => 0,
+        };
+        let before = total.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = Self { reply, bytes, total: Arc::clone(total) };
+        (before.saturating_add(bytes) <= BYTES_WAITING).then_some(waiting)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// What streams tell the swarm.
 #[derive(Debug)]
 pub enum News {
@@ -47,7 +77,7 @@ pub enum News {
         stream: u64,
         peer: PeerId,
         request: Request,
-        replies: mpsc::Sender<Reply>,
+        replies: mpsc::Sender<Waiting>,
     },
     Frame {
         id: u64,
@@ -76,7 +106,8 @@ pub struct Streams {
     protocol: StreamProtocol,
     news: mpsc::Sender<News>,
     asking: HashMap<u64, AbortHandle>,
-    replying: HashMap<ReplyTicket, (u64, mpsc::Sender<Reply>)>,
+    replying: HashMap<ReplyTicket, (u64, mpsc::Sender<Waiting>)>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Streams {
@@ -95,7 +126,10 @@ impl Streams {
     ) -> (Self, mpsc::Receiver<News>) {
         let (news, heard) = mpsc::channel(NEWS_WAITING);
         tokio::spawn(accept(incoming, news.clone(), Arc::new(Semaphore::new(max))));
-        (Self { control, protocol, news, asking: HashMap::new(), replying: HashMap::new() }, heard)
+        (
+            Self { control, protocol, news, asking: HashMap::new(), replying: HashMap::new(), waiting: Arc::default() },
+            heard,
+        )
     }
 
     pub fn ask(&mut self, id: u64, peer: PeerId, items: u16, data: Vec<u8>) {
@@ -121,7 +155,7 @@ impl Streams {
     pub fn reply(&mut self, ticket: ReplyTicket, reply: Reply) -> bool {
         let more = matches!(reply, Reply::Frame(_));
         let Some((_, frames)) = self.replying.get(&ticket) else { return false };
-        let sent = frames.try_send(reply).is_ok();
+        let sent = Waiting::new(reply, &self.waiting).is_some_and(|reply| frames.try_send(reply).is_ok());
         if !(sent && more) {
             self.replying.remove(&ticket);
         }
@@ -147,7 +181,10 @@ impl Task {
                         self.emit(event);
                     }
                     // A fresh channel has room for one frame.
-                    Err(refusal) => drop(replies.try_send(Reply::Refused(refusal))),
+                    Err(refusal) => {
+                        let refusal = Waiting::new(Reply::Refused(refusal), &self.exchange.streams.waiting);
+                        drop(refusal.map(|refusal| replies.try_send(refusal)));
+                    }
                 }
             }
             News::Frame { id, data, last } => self.answered(id, data, last),
@@ -262,8 +299,8 @@ async fn serve(mut stream: Stream, peer: PeerId, number: u64, news: mpsc::Sender
             reply = frames.recv() => {
                 // Without a last frame the reply was given up: the stream breaks, and the asker sees that.
                 let Some(reply) = reply else { return };
-                let more = matches!(reply, Reply::Frame(_));
-                if still(write_reply(&mut write, reply)).await.is_err() {
+                let more = matches!(reply.reply, Reply::Frame(_));
+                if still(write_reply(&mut write, &reply.reply)).await.is_err() {
                     break;
                 }
                 if !more {
@@ -279,13 +316,17 @@ async fn serve(mut stream: Stream, peer: PeerId, number: u64, news: mpsc::Sender
     let _stopped = news.send(News::Gone { stream: number }).await;
 }
 
-async fn write_reply(write: &mut futures::io::WriteHalf<Stream>, reply: Reply) -> io::Result<()> {
+async fn write_reply(write: &mut futures::io::WriteHalf<Stream>, reply: &Reply) -> io::Result<()> {
+    let code;
     let (kind, data) = match reply {
-        Reply::Frame(data) => (KIND_FRAME, data),
-        Reply::Last(data) => (KIND_LAST, data),
-        Reply::Refused(refusal) => (KIND_REFUSAL, vec![refusal.code()]),
+        Reply::Frame(data) => (KIND_FRAME, data.as_slice()),
+        Reply::Last(data) => (KIND_LAST, data.as_slice()),
+        Reply::Refused(refusal) => {
+            code = [refusal.code()];
+            (KIND_REFUSAL, code.as_slice())
+        }
     };
     write.write_all(&[kind]).await?;
-    write_block(write, &data).await?;
+    write_block(write, data).await?;
     write.flush().await
 }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use super::backoff::Backoff;
 use super::gossip::dropped;
 use super::quota::{Meter, Rate};
-use super::swarm::Task;
+use super::task::Task;
 use super::{Event, Offence, Topic, identity, tables};
 use crate::protocol::chance::Chance;
 use crate::protocol::ids::NodeId;

@@ -21,7 +21,7 @@ use crate::actors::checkpointer::{self, Checkpointer, VoteJournal};
 use crate::actors::clock::Clock;
 use crate::actors::ledger::archive::{Archive, Tip};
 use crate::actors::ledger::{self, Ledger};
-use crate::actors::mail::{mailbox, start, to};
+use crate::actors::mail::{Stop, mailbox, start, to};
 use crate::actors::peer_manager::{self, PeerManager, Remembered};
 use crate::actors::query_dispatcher::{self, QueryDispatcher};
 use crate::actors::router::{self, Door, Router};
@@ -347,11 +347,26 @@ impl Node {
         alive.into_iter().find(|(_, connected)| !connected).map(|(name, _)| name)
     }
 
+    /// Ends every actor as soon as it gets to it; what they had not made durable is lost, as in a crash.
+    pub fn stop_actors(&self) {
+        // Whoever cannot take the message is gone, or ends with its thread.
+        let _told = (
+            self.router.try_send(Stop),
+            self.scorer.as_ref().map(|scorer| scorer.try_send(Stop)),
+            self.query_dispatcher.try_send(Stop),
+            self.peer_manager.try_send(Stop),
+            self.checkpointer.try_send(Stop),
+            self.ledger.try_send(Stop),
+            self.worker_pool.try_send(Stop),
+        );
+    }
+
     /// Takes leave of the network and lets what is in flight end, at most for `grace`.
     pub async fn stop(self, grace: Duration) {
         // A full command queue means that the network is stuck; the process ends all the same.
         let _left = self.transport.try_command(Command::Shutdown);
         tokio::time::sleep(grace.min(Duration::from_millis(500))).await;
+        self.stop_actors();
         for arbiter in &self.arbiters {
             arbiter.stop();
         }

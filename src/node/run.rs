@@ -207,8 +207,12 @@ fn gather(
     let store = Arc::clone(&kv);
     let remember = Arc::new(move |peers: Vec<Remembered>| {
         let store = Arc::clone(&store);
-        // The store syncs; that is not the peer manager's to wait for.
-        std::mem::drop(tokio::task::spawn_blocking(move || keep(&store, b"peers", &peers)));
+        match tokio::runtime::Handle::try_current() {
+            // The store syncs; that is not the peer manager's to wait for.
+            Ok(runtime) => std::mem::drop(runtime.spawn_blocking(move || keep(&store, b"peers", &peers))),
+            // The last word of an actor whose node has stopped: nobody waits for anything any more.
+            Err(_) => keep(&store, b"peers", &peers),
+        }
     });
     let params = net_params(config, &genesis, &keys, &remembered, chance.fork("net"));
     let parts = Parts {

@@ -115,6 +115,8 @@ heard! { "ledger":
     ReadLedger => View,
     ReadPending => Option<Vec<u8>>,
 }
+super::mail::stops! { Ledger }
+
 
 /// The edges.
 pub struct Links {

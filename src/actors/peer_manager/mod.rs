@@ -166,6 +166,8 @@ heard! { "peer_manager":
     PickMiners => Vec<Pick>, QueryEnded => (), PeersSeen => (), PeerMisbehaved => (), AddressesFound => (),
     HelloArrived => (), HearPresence => net::Validity, RegistryChanged => (), HeightReached => (), ReadPeers => Peers,
 }
+super::mail::stops! { PeerManager }
+
 
 /// Where the peer store's bytes go; the actor never touches a disk itself.
 pub type Remember = Arc<dyn Fn(Vec<Remembered>) + Send + Sync>;

@@ -221,7 +221,10 @@ mod tests {
     }
 
     fn opened(effects: &[Effect]) -> Vec<u64> {
-        effects.iter().filter_map(|e| if let Effect::Open { opening, .. } = e { Some(opening.attempt) } else { None }).collect()
+        effects
+            .iter()
+            .filter_map(|e| if let Effect::Open { opening, .. } = e { Some(opening.attempt) } else { None })
+            .collect()
     }
 
     fn collected(effects: Vec<Effect>) -> Option<Vec<Collected>> {

@@ -37,9 +37,14 @@ pub(super) enum Input {
     Picked(Vec<Pick>),
     /// Nobody could say whom to ask.
     PickFailed,
-    Heard { attempt: u64, frame: Result<AnswerFrame, net::AskError> },
+    Heard {
+        attempt: u64,
+        frame: Result<AnswerFrame, net::AskError>,
+    },
     /// The frames of an attempt ended without a last one.
-    Closed { attempt: u64 },
+    Closed {
+        attempt: u64,
+    },
     Woken,
     /// The caller wants no more.
     CallerGone,
@@ -68,7 +73,9 @@ enum Phase {
     Picking,
     Trying(Attempt),
     /// The outcome is fixed; the last frame is on its way to the caller.
-    Closing { until_ms: u64 },
+    Closing {
+        until_ms: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -191,14 +198,7 @@ impl Flight {
     }
 
     /// Whether an attempt of this number was opened.
-    fn picked(
-        &mut self,
-        now_ms: u64,
-        picks: &[Pick],
-        id: u64,
-        limits: &Limits,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
+    fn picked(&mut self, now_ms: u64, picks: &[Pick], id: u64, limits: &Limits, effects: &mut Vec<Effect>) -> bool {
         if !matches!(self.phase, Phase::Picking) {
             return false;
         }
@@ -225,8 +225,7 @@ impl Flight {
         effects.push(Effect::Open { owner: self.owner(), opening });
         effects.push(Effect::WakeAt { owner: self.owner(), at_ms: limit_ms });
         let (member, node, base) = (pick.member, pick.node, self.text.len());
-        let attempt =
-            Attempt { id, member, node, ask, since_ms: now_ms, limit_ms, spare, base, started: false };
+        let attempt = Attempt { id, member, node, ask, since_ms: now_ms, limit_ms, spare, base, started: false };
         self.phase = Phase::Trying(attempt);
         true
     }

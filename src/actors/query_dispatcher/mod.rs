@@ -98,6 +98,8 @@ heard! { "query_dispatcher":
     ServeModel => bool,
     ReadServing => Vec<MinerRow>,
 }
+super::mail::stops! { QueryDispatcher }
+
 
 /// To whom the dispatcher speaks.
 #[derive(Clone, Debug)]
@@ -222,11 +224,9 @@ impl QueryDispatcher {
 
     fn gauge(&self) {
         let count = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
-        for (part, n) in [
-            ("queries", self.inflight.len()),
-            ("challenges", self.challenges.len()),
-            ("serving", self.serving.len()),
-        ] {
+        for (part, n) in
+            [("queries", self.inflight.len()), ("challenges", self.challenges.len()), ("serving", self.serving.len())]
+        {
             metrics::gauge!("starling_query_in_flight", "part" => part).set(count(n));
         }
     }
@@ -347,7 +347,9 @@ impl QueryDispatcher {
                     caller.outbox.push_front(frame);
                     if caller.waiting.is_none() {
                         let room = wrap_future::<_, Self>(caller.frames.clone().reserve_owned());
-                        caller.waiting = Some(context.spawn(room.map(move |_, actor, context| {
+                        caller.waiting = Some(context.spawn(room.map(move |room, actor, context| {
+                            // The place is only looked for; the frames take it themselves.
+                            drop(room);
                             if let Some(caller) = actor.callers.get_mut(&query) {
                                 caller.waiting = None;
                             }

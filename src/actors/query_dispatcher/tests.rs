@@ -56,7 +56,8 @@ impl Handler<PickMiners> for Wire {
             let named = wish.members.as_ref().is_none_or(|members| members.contains(&MemberId((*byte).into())));
             named && !wish.exclude.contains(&node(*byte))
         };
-        let pick = |byte: &u8| Pick { member: MemberId((*byte).into()), account: AccountId([*byte; 32]), node: node(*byte) };
+        let pick =
+            |byte: &u8| Pick { member: MemberId((*byte).into()), account: AccountId([*byte; 32]), node: node(*byte) };
         self.miners.keys().filter(|byte| wanted(byte)).map(pick).take(wish.count).collect()
     }
 }
@@ -103,7 +104,9 @@ impl Handler<router::ReplyFrame> for Wire {
     type Result = ();
     fn handle(&mut self, reply: router::ReplyFrame, _: &mut Self::Context) {
         let Some((_, byte, frames)) = self.tickets.get(&reply.ticket) else { return };
-        if let (true, AnswerFrame::Done { answer: Answer::Text { bytes }, .. }) = (self.cuts == Some(*byte), &reply.frame) {
+        if let (true, AnswerFrame::Done { answer: Answer::Text { bytes }, .. }) =
+            (self.cuts == Some(*byte), &reply.frame)
+        {
             // The worker may have been quicker than the first piece: what was half said is said here.
             let half = AnswerFrame::Piece(bytes[..bytes.len() / 2].to_vec());
             frames.try_send(Ok(half)).unwrap();
@@ -299,14 +302,15 @@ fn a_caller_that_leaves_withdraws_at_the_miner() {
         drop(heard);
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(town.ended(), [(1, AttemptOutcome::Cancelled)]);
-        assert_eq!((town.log.borrow().withdrawn.clone(), town.row(0).await.in_flight), (vec![1], 0));
+        assert_eq!(town.log.borrow().withdrawn, [1]);
+        assert_eq!(town.row(0).await.in_flight, 0);
     });
 }
 
 #[test]
-fn permits_bound_both_sides() {
+fn permits_bound_our_own_queries() {
     world(async {
-        let params = Params { queries_max: 3, serving_max: 2, ..Params::new(Chance::from_seed([1; 32])) };
+        let params = Params { queries_max: 3, ..Params::new(Chance::from_seed([1; 32])) };
         let town = Town::build(&[Behaviour::Silent], None, &params).await;
         let mut waiting = Vec::new();
         for _ in 0..3 {
@@ -314,13 +318,27 @@ fn permits_bound_both_sides() {
         }
         let busy = town.submit(next_byte(), 4).await.unwrap_err();
         assert_eq!((busy.fault, busy.retry_after_s), (QueryFault::Busy, Some(1)));
-        // The miner had room for two; the third was told at once.
-        let third = waiting[2].recv().await;
-        assert!(matches!(&third, Some(Frame::Failed(error)) if error.message.contains("busy")), "{third:?}");
         let first = waiting[0].recv().await;
         assert!(matches!(&first, Some(Frame::Failed(error)) if error.fault == QueryFault::Timeout), "{first:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert!(town.submit(next_byte(), 4).await.is_ok(), "permits come back");
+    });
+}
+
+#[test]
+fn permits_bound_what_we_take_in() {
+    world(async {
+        let params = Params { serving_max: 2, ..Params::new(Chance::from_seed([1; 32])) };
+        let town = Town::build(&[Behaviour::Silent], None, &params).await;
+        let _first = town.submit(next_byte(), 4).await.unwrap();
+        let _second = town.submit(next_byte(), 4).await.unwrap();
+        let begin = Instant::now();
+        let third = town.ask(next_byte()).await;
+        let [Frame::Failed(error)] = &third[..] else { panic!("{third:?}") };
+        assert!(error.fault == QueryFault::NoCapacity && error.message.contains("busy"), "{error}");
+        assert_eq!(begin.elapsed(), Duration::ZERO, "busy is an answer at once");
+        let row = town.row(0).await;
+        assert_eq!((row.in_flight, row.refused), (2, 1));
     });
 }
 

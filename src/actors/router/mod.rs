@@ -176,6 +176,8 @@ heard! { "router":
     FetchSync => Result<Got, net::AskError>, ReplySync => (),
     OpenQuery => (), CancelQuery => (), ReplyFrame => (),
 }
+super::mail::stops! { Router }
+
 
 /// The edges. A node without a role has no actor for it, and messages for that actor are answered here.
 pub struct Links {

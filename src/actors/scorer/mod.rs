@@ -84,6 +84,8 @@ pub struct Opinion {
 pub type Opinions = BTreeMap<SubnetId, BTreeMap<MemberId, Opinion>>;
 
 heard! { "scorer": AnswersCollected => (), HeightFinalised => (), ReadScores => Opinions }
+super::mail::stops! { Scorer }
+
 
 /// A vector that is committed and not yet opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

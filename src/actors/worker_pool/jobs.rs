@@ -113,8 +113,16 @@ impl Job {
 /// What came of a job.
 #[derive(Clone, Debug)]
 pub enum Done {
-    Answered { inferred: Inferred, model: Handle, compute_ms: u64 },
-    Trained { artifact: Arc<Artifact>, losses: Vec<f32>, compute_ms: u64 },
+    Answered {
+        inferred: Inferred,
+        model: Handle,
+        compute_ms: u64,
+    },
+    Trained {
+        artifact: Arc<Artifact>,
+        losses: Vec<f32>,
+        compute_ms: u64,
+    },
     /// In the order of the answers given.
     Scored(Vec<SampleScores>),
     Judged(Quality),

@@ -190,18 +190,16 @@ mod tests {
     #[test]
     fn waiting_jobs_of_one_model_share_a_call() {
         let single = Waiting { batch: None, ..query(9, 0, 1) };
-        let cases: Vec<(Vec<Waiting<u32>>, Vec<Vec<u32>>)> = vec![
-            (vec![query(1, 1, 1), query(2, 1, 1), query(3, 1, 1)], vec![vec![1, 2, 3]]),
-            (vec![query(1, 1, 1), query(2, 2, 1), query(3, 1, 1)], vec![vec![1, 3], vec![2]]),
-            (vec![query(1, 1, 200), query(2, 1, 57), query(3, 1, 1)], vec![vec![1], vec![2, 3]]),
-            (vec![query(1, 1, 200), query(2, 1, 56)], vec![vec![1, 2]]),
-            (vec![single, query(1, 1, 1), query(2, 1, 1)], vec![vec![9], vec![1, 2]]),
-        ];
-        for (jobs, expected) in cases {
+        let check = |jobs: Vec<Waiting<u32>>, expected: &[&[u32]]| {
             let mut queue = offered(9, jobs);
             let batches: Vec<Vec<u32>> = std::iter::from_fn(|| queue.start().map(|(_, jobs)| jobs)).collect();
             assert_eq!(batches, expected);
-        }
+        };
+        check(vec![query(1, 1, 1), query(2, 1, 1), query(3, 1, 1)], &[&[1, 2, 3]]);
+        check(vec![query(1, 1, 1), query(2, 2, 1), query(3, 1, 1)], &[&[1, 3], &[2]]);
+        check(vec![query(1, 1, 200), query(2, 1, 57), query(3, 1, 1)], &[&[1], &[2, 3]]);
+        check(vec![query(1, 1, 200), query(2, 1, 56)], &[&[1, 2]]);
+        check(vec![single, query(1, 1, 1), query(2, 1, 1)], &[&[9], &[1, 2]]);
     }
 
     #[test]

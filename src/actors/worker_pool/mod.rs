@@ -78,6 +78,8 @@ heard! { "worker_pool":
     LoadModel => Result<Handle, LoadError>,
     ReadPool => PoolStatus,
 }
+super::mail::stops! { WorkerPool }
+
 
 /// Makes an engine, on the worker's own thread when its first order comes.
 pub type EngineMaker = Arc<dyn Fn() -> Box<dyn Engine> + Send + Sync>;
@@ -152,7 +154,8 @@ impl Station {
         let count = if result.is_ok() { &mut self.done } else { &mut self.undone };
         *count += 1;
         metrics::counter!("starling_pool_jobs_total", "device" => device, "outcome" => outcome).increment(1);
-        metrics::histogram!("starling_pool_job_seconds", "device" => device).record(asker.since.elapsed().as_secs_f64());
+        metrics::histogram!("starling_pool_job_seconds", "device" => device)
+            .record(asker.since.elapsed().as_secs_f64());
         // An asker that has gone needs no reply.
         let _ = asker.reply.send(result);
     }
@@ -247,7 +250,13 @@ impl WorkerPool {
         station.gauge();
     }
 
-    fn returned(&mut self, lane: Lane, class: Class, askers: Vec<Asker>, back: Result<(Worker, Vec<Reply>), JoinError>) {
+    fn returned(
+        &mut self,
+        lane: Lane,
+        class: Class,
+        askers: Vec<Asker>,
+        back: Result<(Worker, Vec<Reply>), JoinError>,
+    ) {
         let Some(station) = self.stations.get_mut(&lane) else { return };
         station.queue.finish(class);
         let (worker, results) = back.unwrap_or_else(|error| {

@@ -115,6 +115,9 @@ mod tests {
         assert!(store.bytes() <= bytes && store.handles().count() == 2);
 
         let mut small = ModelStore::new(10);
-        assert!(matches!(small.insert(models[0].0, Arc::clone(&models[0].1)), Err(LoadError::TooLarge { max: 10, .. })));
+        assert!(matches!(
+            small.insert(models[0].0, Arc::clone(&models[0].1)),
+            Err(LoadError::TooLarge { max: 10, .. })
+        ));
     }
 }

@@ -10,9 +10,7 @@ use super::*;
 use crate::actors::mail::{ask, mailbox, start, to};
 use crate::ml::engine::cpu::CpuEngine;
 use crate::ml::engine::random::RandomEngine;
-use crate::ml::engine::{
-    Caps, Control, Determinism, EngineError, EvalJob, Evaluated, Inferred, Info, Sink, Trained,
-};
+use crate::ml::engine::{Caps, Control, Determinism, EngineError, EvalJob, Evaluated, Inferred, Info, Sink, Trained};
 use crate::ml::task::{self, MinerSpec, Outcome, Task};
 use crate::ml::train::TrainJob;
 use crate::protocol::ids::Digest;
@@ -71,9 +69,11 @@ impl Engine for Scripted {
         self.began.fetch_add(1, Ordering::SeqCst);
         match handle.0[0] {
             WAIT => self.gate.lock().unwrap().recv().unwrap(),
-            SPIN => while control.go_on(3).is_ok() {
-                std::thread::yield_now();
-            },
+            SPIN => {
+                while control.go_on(3).is_ok() {
+                    std::thread::yield_now();
+                }
+            }
             PANIC => panic!("as the script says"),
             _ => {}
         }

@@ -78,15 +78,17 @@ fn tell(node: &NodeRecord, trouble: &Trouble) -> Result<(), CliError> {
     client.post("/api/v1/dev/chaos", "application/json", body.to_string().as_bytes()).map(|_| ())
 }
 
-/// Tells every living node its trouble.
+/// Tells every living node its trouble; all of them, even when one does not listen.
 fn tell_all(record: &Record, troubles: &Troubles) -> Result<Vec<String>, CliError> {
     let none = Trouble::default();
-    let mut told = Vec::new();
+    let (mut told, mut deaf) = (Vec::new(), None);
     for node in record.nodes.iter().filter(|node| alive(node).is_some()) {
-        tell(node, troubles.get(&node.name).unwrap_or(&none))?;
-        told.push(node.name.clone());
+        match tell(node, troubles.get(&node.name).unwrap_or(&none)) {
+            Ok(()) => told.push(node.name.clone()),
+            Err(error) => deaf = Some(CliError { message: format!("{}: {}", node.name, error.message), ..error }),
+        }
     }
-    Ok(told)
+    deaf.map_or(Ok(told), Err)
 }
 
 impl Chaos {

@@ -154,9 +154,8 @@ fn now() -> Moment {
 fn down(record: &Record) -> Result<Reply, CliError> {
     let interrupt = Interrupt::listen()?;
     let stopped = processes::stop(&record.nodes, &mut processes::Children::default(), &interrupt)?;
-    let killed = if stopped.killed > 0 { format!(", {} of them killed", stopped.killed) } else { String::new() };
     let data = json!({ "stopped": stopped.asked, "killed": stopped.killed, "dir": record.dir });
-    let reply = Reply::of(&data).line(format!("{} nodes stopped{killed}.", stopped.asked));
+    let reply = Reply::of(&data).line(stopped.words());
     Ok(reply.hint("starling devnet up      goes on where it stopped").hint("starling devnet reset   forgets it"))
 }
 

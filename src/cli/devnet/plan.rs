@@ -299,7 +299,7 @@ pub fn config(node: &NodePlan, place: &Place, bootnodes: &[String]) -> String {
         );
     }
     // Many nodes share a few cores: one thread of work each.
-    text += "\n[pool]\nthreads = 1\n\n[log]\nfilter = \"info\"\nformat = \"human\"\n";
+    text += "\n[pool]\nthreads = 1\n\n[log]\nfilter = \"info,libp2p_gossipsub=error\"\nformat = \"human\"\n";
     text
 }
 

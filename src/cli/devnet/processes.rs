@@ -106,6 +106,18 @@ pub struct Stopped {
     pub killed: usize,
 }
 
+impl Stopped {
+    /// In words, for people.
+    pub fn words(&self) -> String {
+        let killed = if self.killed > 0 {
+            format!("; {} of them did not stop by themselves", self.killed)
+        } else {
+            String::new()
+        };
+        format!("{} nodes stopped{killed}.", self.asked)
+    }
+}
+
 /// Asks these nodes to stop, waits, kills what stays. A second interrupt ends the patience.
 ///
 /// # Errors

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::enrol::Enrolment;
 use super::eyes::{Eyes, View};
 use super::interrupt::Interrupt;
+use super::plan::MinerPlan;
 use super::processes::{Children, last_words};
 use super::progress::Progress;
 use super::question::Asker;
-use super::record::Record;
+use super::record::{NodeRecord, Record};
 use crate::cli::error::{CliError, Exit};
 
 /// A busy machine may be slow; beyond this something is wrong.
@@ -23,6 +24,8 @@ pub struct Scene<'a> {
     pub children: &'a mut Children,
     pub interrupt: &'a Interrupt,
     pub progress: &'a mut Progress,
+    /// Whether somebody stays who lets latecomers in; else they take their seats with all others.
+    pub stays: bool,
 }
 
 impl std::fmt::Debug for Scene<'_> {
@@ -97,7 +100,9 @@ impl Scene<'_> {
     }
 
     fn miners_seated(&mut self, began: Instant) -> Result<(), CliError> {
-        let mut enrolment = Enrolment::new(self.record, |node| !node.miner.as_ref().is_some_and(|m| m.is_late()));
+        let stays = self.stays;
+        let later = |node: &NodeRecord| stays && node.miner.as_ref().is_some_and(MinerPlan::is_late);
+        let mut enrolment = Enrolment::new(self.record, |node| !later(node));
         let miners: Vec<String> = self.record.miners().map(|(node, _)| node.name.clone()).collect();
         self.progress.stage("learning, registering", enrolment.total());
         loop {

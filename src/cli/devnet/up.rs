@@ -47,14 +47,9 @@ impl Up {
         }
         let stopped = processes::stop(&record.nodes, &mut children, &interrupt)?;
         if stopped.asked > 0 {
-            context.printer.note(&format!("{} nodes stopped.", stopped.asked));
+            context.printer.note(&stopped.words());
         }
-        match outcome {
-            // Ctrl-C in the live view is how one leaves it.
-            Err(error) if error.exit == Exit::Interrupted && self.heights.is_none() => Ok(None),
-            Ok(None) if self.heights.is_some() => Ok(None),
-            other => other,
-        }
+        outcome
     }
 
     /// The devnet of the folder, new or as it was stopped.
@@ -124,16 +119,21 @@ impl Up {
         }
         let eyes = Eyes::new(record)?;
         let mut progress = Progress::new(printer);
-        let mut scene = Scene { record, eyes: &eyes, children, interrupt, progress: &mut progress };
+        let mut scene =
+            Scene { record, eyes: &eyes, children, interrupt, progress: &mut progress, stays: !self.detach };
         scene.until_ready()?;
         let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         if let Some(heights) = self.heights {
             let seen = run::watch(&mut scene, heights)?;
             // The nodes go first: judging models takes the cores they would want.
-            processes::stop(&record.nodes, children, interrupt)?;
+            let stopped = processes::stop(&record.nodes, children, interrupt)?;
+            printer.note(&stopped.words());
             let (known, mut problems) = run::known(record);
             let mut summary = summarise(seen, &known);
             summary.failures.append(&mut problems);
+            if stopped.killed > 0 {
+                summary.failures.push(stopped.words());
+            }
             return Ok(Some(report(&summary, record, ready_ms)));
         }
         let views = eyes.look(false);

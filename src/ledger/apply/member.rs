@@ -1,9 +1,9 @@
 //! Becoming a member of a subnet and ceasing to be one (0x33, 0x34, L15).
 
+use super::super::draft::Draft;
 use super::super::event::Event;
 use super::super::receipt::Code;
 use super::super::rows::{Account, Member, Subnet};
-use super::super::state::Draft;
 use super::debit;
 use crate::protocol::ids::{AccountId, Height, MemberId, PublicKey, SubnetId};
 use crate::protocol::transaction::Role;

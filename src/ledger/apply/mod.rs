@@ -9,11 +9,12 @@ mod stake;
 mod transfer;
 mod weights;
 
+use super::draft::{Draft, RowChange};
 use super::economy::burned_part;
 use super::event::Event;
 use super::receipt::{Code, Receipt, Refusal};
 use super::rows::Account;
-use super::state::{Draft, RowChange, State};
+use super::state::State;
 use super::{due, epoch};
 use crate::protocol::ids::{AccountId, ChainId, Digest, Height};
 use crate::protocol::keys::verify_batch;

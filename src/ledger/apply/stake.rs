@@ -1,9 +1,9 @@
 //! Staking and getting it back after the unbonding span (0x10, 0x11).
 
+use super::super::draft::Draft;
 use super::super::due;
 use super::super::receipt::Code;
 use super::super::rows::{Account, Due, DueReason, Stake};
-use super::super::state::Draft;
 use super::debit;
 use crate::protocol::ids::{AccountId, Height};
 use crate::protocol::transaction::ALL;

@@ -1,8 +1,8 @@
 //! Moving money between accounts, opening and closing them (0x01, L10).
 
+use super::super::draft::Draft;
 use super::super::receipt::Code;
 use super::super::rows::Account;
-use super::super::state::Draft;
 use super::debit;
 use crate::protocol::ids::{AccountId, Height};
 

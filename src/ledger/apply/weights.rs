@@ -3,10 +3,11 @@
 //! A commit binds the vector before anyone else's is known; the last of at most two counts. Only the reveal counts as
 //! activity. The vector revealed before stays in force until a reveal replaces it.
 
+use super::super::draft::Draft;
 use super::super::event::Event;
 use super::super::receipt::Code;
 use super::super::rows::{Commit, Member, Subnet, Vector};
-use super::super::state::{Draft, State};
+use super::super::state::State;
 use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, SubnetId};
 use crate::protocol::transaction::{Role, Weight, weights_hash};
 

@@ -59,7 +59,11 @@ fn l16_an_epoch_from_commit_to_pay() {
     assert_eq!(refused(&world, reveal(&world, 0, 1, &vector)), Refusal::NoEffect(Code::AlreadyRevealed));
     let other = weights(&[(2, 65_535)]);
     assert_eq!(refused(&world, reveal(&world, 1, 1, &other)), Refusal::NoEffect(Code::OtherWeights));
+    let said = &world.state.weights_view(VISION).unwrap()[1];
+    assert_eq!((said.epoch, &said.weights, &said.commits), (None, &Vec::new(), &vec![(1, false)]));
     world.step(&[reveal(&world, 1, 1, &vector)]);
+    let said = &world.state.weights_view(VISION).unwrap()[1];
+    assert_eq!((said.epoch, &said.weights, &said.commits), (Some(1), &vector, &vec![(1, true)]));
     let (minted, balances) = (world.state.supply().minted, [0, 1, 5, 6].map(|of| world.balance(of)));
     let events = world.step(&[]).events;
     let Some(Event::EpochClosed(closed)) = events.first() else { panic!("{events:?}") };
@@ -167,4 +171,54 @@ fn e09_what_nobody_earned_is_carried_for_sixteen_epochs_and_no_longer() {
     world.run_to(3 + 5 * 16);
     assert_eq!(carried(&world), 0);
     assert_eq!(world.state.supply().minted, 0);
+}
+
+/// Six subnets whose epochs fall on the same heights: two are settled at each, nothing is lost (L6).
+#[test]
+fn l06_at_most_two_subnets_are_settled_at_one_height_and_none_is_skipped() {
+    let mut genesis = genesis();
+    let rules = genesis.subnets[0].rules.clone();
+    genesis.subnets = (0..6)
+        .map(|i| GenesisSubnet {
+            id: SubnetId(1 + 5 * i),
+            name: format!("s{i}"),
+            task: "text".to_owned(),
+            rules: rules.clone(),
+        })
+        .collect();
+    let mut world = World::of(&genesis.seal().unwrap().1);
+    let mut closed = std::collections::BTreeMap::new();
+    for _ in 0..50 {
+        let events = world.step(&[]).events;
+        let settled: Vec<_> = events
+            .iter()
+            .filter_map(|e| if let Event::EpochClosed(closed) = e { Some((closed.subnet, closed.epoch)) } else { None })
+            .collect();
+        assert!(settled.len() <= 2);
+        for (subnet, epoch) in settled {
+            let epochs: &mut Vec<u64> = closed.entry(subnet).or_default();
+            epochs.push(epoch);
+        }
+    }
+    for epochs in closed.values() {
+        assert_eq!(*epochs, (0..10).collect::<Vec<u64>>(), "{closed:?}");
+    }
+    assert_eq!(closed.len(), 6);
+}
+
+#[test]
+fn l06_at_most_256_payments_at_one_height_and_the_rest_at_the_next() {
+    let mut genesis = genesis();
+    genesis.accounts[5].balance = 1_000 * STAR;
+    let mut world = World::of(&genesis.seal().unwrap().1);
+    world.step(&[(5, Action::Stake { amount: 300 * STAR })]);
+    let body: Vec<_> = (0..299).map(|_| (5, Action::Unstake { amount: STAR })).collect();
+    world.step(&body);
+    let due = world.state.height() + 7;
+    world.run_to(due - 1);
+    let before = world.balance(5);
+    world.run_to(due);
+    assert_eq!(world.balance(5), before + 256 * STAR);
+    world.run_to(due + 1);
+    assert_eq!(world.balance(5), before + 299 * STAR);
 }

@@ -108,7 +108,8 @@ fn t5_any_history_balances_repeats_and_reloads() {
 #[test]
 fn a_store_that_was_tampered_with_does_not_load() {
     use super::super::rows::{Account, Row};
-    use super::super::state::{StateError, Table};
+    use super::super::state::StateError;
+    use super::super::table::Table;
     let state = World::new().state;
     let mut rows = state.rows();
     let at = rows.iter().position(|row| row.0 == Account::row_key(&account(5))).unwrap();

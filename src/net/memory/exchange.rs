@@ -1,6 +1,7 @@
 //! Requests and answers of the hub, by the same books as on real sockets.
 
-use super::world::{Due, Letter, Packet, World};
+use super::parts::{Due, Letter, Packet};
+use super::world::World;
 use crate::net::desk::Decision;
 use crate::net::{Ask, AskError, Event, Offence, Protocol, Refusal, ReplyTicket};
 use crate::protocol::ids::NodeId;
@@ -52,7 +53,7 @@ impl World {
             self.emit(id, Event::AskFailed { id: ask, reason: AskError::Timeout });
             self.emit(id, Event::Misbehaved { node: to, offence: Offence::Timeout { protocol } });
             if Self::is_stream(protocol) {
-                self.to_peer(id, to, Packet::Withdrawn { id: ask });
+                self.tell_peer(id, to, Packet::Withdrawn { id: ask });
             }
         }
         for (ticket, _) in due.lapsed {
@@ -61,7 +62,7 @@ impl World {
         self.arm(id);
     }
 
-    fn to_peer(&mut self, id: NodeId, to: NodeId, packet: Packet) {
+    fn tell_peer(&mut self, id: NodeId, to: NodeId, packet: Packet) {
         if let Some(link) = self.nodes.get(&id).and_then(|node| node.peers.get(&to)).map(|peer| peer.link) {
             self.post(Letter { from: id, to, link, packet });
         }
@@ -70,7 +71,7 @@ impl World {
     pub fn cancel(&mut self, id: NodeId, ask: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if let Some((to, _)) = node.desk.close_ask(ask).filter(|(_, protocol)| Self::is_stream(*protocol)) {
-            self.to_peer(id, to, Packet::Withdrawn { id: ask });
+            self.tell_peer(id, to, Packet::Withdrawn { id: ask });
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::world::{Held, Letter, Node, Packet, World};
+use super::parts::{Held, Letter, Node, Packet};
+use super::world::World;
 use crate::net::{Event, GossipTicket, Topic, Validity, tables};
 use crate::protocol::ids::NodeId;
 

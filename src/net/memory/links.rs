@@ -1,6 +1,7 @@
 //! Connections of the hub: dialling, refusing, closing, noticing the dead, and finding others.
 
-use super::world::{DIAL_TIMEOUT_MS, Dialing, Due, LINK_TIMEOUT_MS, Letter, Node, Packet, Peer, World};
+use super::parts::{Dialing, Due, Letter, Node, Packet, Peer};
+use super::world::{DIAL_TIMEOUT_MS, LINK_TIMEOUT_MS, World};
 use crate::net::{AskError, Event, Offence, tables};
 use crate::protocol::ids::NodeId;
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::consensus::Fault;
 use crate::protocol::checkpoint::{Ballot, Certificate, Checkpoint, Evidence, Offence, Vote};
 use crate::protocol::committee::CommitteeContext;
 use crate::protocol::ids::{Digest, Height, View};
@@ -114,6 +115,12 @@ impl Checker {
         self.demand(skipped, || format!("S10: height {height} in view {view} skips a view that is not nullified"));
     }
 
+    /// Nobody honest is held to have done what no honest node does; over the bound of faults nobody can tell.
+    pub(crate) fn blamed(&mut self, by: usize, whom: Option<usize>, fault: Fault) {
+        let agreement = self.agreement;
+        self.demand(!agreement, || format!("node {by} blames the honest node {whom:?} for {fault:?}"));
+    }
+
     /// Evidence must be good, and never against an honest member.
     pub(crate) fn accused(&mut self, evidence: &Evidence) {
         let verdict = evidence.verify(&self.context);
@@ -121,10 +128,5 @@ impl Checker {
         let signer = evidence.signer();
         self.demand(!self.honest.contains(&signer), || format!("S5: evidence against honest member {signer}"));
         self.offenders.insert(signer);
-    }
-
-    /// The tallest final height any honest node reached.
-    pub(crate) fn height(&self) -> Height {
-        self.chain.last_key_value().map_or(0, |(height, _)| *height)
     }
 }

@@ -33,6 +33,8 @@ pub struct Chaos {
     pub until_ms: u64,
     /// A crash within a step, per 100,000 effects.
     pub crash_per_100k: u64,
+    /// A crashed node comes back within so much.
+    pub down_ms: u64,
     /// How often links are cut anew, at random; 0 for never.
     pub partition_every_ms: u64,
 }
@@ -92,7 +94,7 @@ impl Scenario {
         let calm = Self::calm(members);
         let faulty = members.saturating_sub(1) / 3;
         let rough = LinkParams { latency_ms: 20, jitter_ms: 120, lost_per_mille: 30, doubled_per_mille: 50 };
-        let storm = Chaos { until_ms: 45_000, crash_per_100k: 60, partition_every_ms: 4_000 };
+        let storm = Chaos { until_ms: 45_000, crash_per_100k: 60, down_ms: 6_000, partition_every_ms: 4_000 };
         let byzantine = |turn: usize| (0..faulty).map(|i| (i, Behaviour::in_turn(turn + i))).collect::<Vec<_>>();
         let scenario = match name {
             "calm" => calm,
@@ -118,14 +120,14 @@ impl Scenario {
             "byzantine" => Self { name: "byzantine", byzantine: byzantine(0), expect_height: 10, ..calm },
             "crashes" => Self {
                 name: "crashes",
-                chaos: Chaos { crash_per_100k: 300, partition_every_ms: 0, until_ms: 45_000 },
+                chaos: Chaos { crash_per_100k: 300, down_ms: 6_000, partition_every_ms: 0, until_ms: 45_000 },
                 run_ms: 75_000,
                 expect_height: 10,
                 ..calm
             },
             "partitions" => Self {
                 name: "partitions",
-                chaos: Chaos { crash_per_100k: 0, partition_every_ms: 3_000, until_ms: 45_000 },
+                chaos: Chaos { crash_per_100k: 0, down_ms: 0, partition_every_ms: 3_000, until_ms: 45_000 },
                 script: vec![(45_000, Happening::Heal)],
                 run_ms: 75_000,
                 expect_height: 10,

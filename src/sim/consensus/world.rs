@@ -29,8 +29,6 @@ use super::scenario::{Happening, Scenario};
 const EPOCH_MS: u64 = 1_700_000_000_000;
 /// How long the simulated ledger takes for anything.
 const LEDGER_MS: u64 = 2;
-/// A crashed node of a chaotic world comes back within so much.
-const DOWN_MS: u64 = 6_000;
 
 /// What travels between nodes.
 #[derive(Clone, Debug)]
@@ -172,7 +170,8 @@ impl World {
         let honest = |node: &Node| node.behaviour.is_none() && node.is_up();
         let heights: Vec<u64> =
             self.nodes.iter().filter(|node| honest(node)).map(|node| node.ledger.height()).collect();
-        let (lowest, highest) = (heights.iter().min().copied().unwrap_or(0), self.checker.height());
+        let lowest = heights.iter().min().copied().unwrap_or(0);
+        let highest = heights.iter().max().copied().unwrap_or(0);
         let expect = &self.scenario;
         if self.checker.violation.is_none() && lowest < expect.expect_height {
             self.checker.violated(format!("P1: an honest node is at height {lowest}, below {}", expect.expect_height));
@@ -397,13 +396,28 @@ impl World {
                     self.append(at, records);
                 }
                 self.crash(at);
-                let back_ms = 1 + self.chance.below(DOWN_MS);
+                let back_ms = 1 + self.chance.below(chaos.down_ms);
                 self.soon(back_ms, Event::Happen(Happening::Restart(at)));
                 return;
             }
-            self.trace.update(format!("{now_ms} {at} {effect:?}\n").as_bytes());
+            self.note_trace(at, &effect);
             self.perform(at, life, effect);
         }
+    }
+
+    /// What happened, told apart where it matters; formatting whole proposals would cost more than running them.
+    fn note_trace(&mut self, at: usize, effect: &Effect) {
+        self.trace.update(&self.now_ms.to_le_bytes()).update(&[u8::try_from(at).unwrap_or(u8::MAX)]);
+        match effect {
+            Effect::SendVote(vote) => self.trace.update(b"v").update(&vote.layout()),
+            Effect::Publish(Publication::Proposal(proposal)) => self.trace.update(b"p").update(&proposal.vote.layout()),
+            Effect::Finalise(checkpoint) => self.trace.update(b"f").update(&checkpoint.header.hash().0),
+            Effect::Persist(records) => self.trace.update(b"r").update(&records.len().to_le_bytes()),
+            Effect::Fetch { get, .. } => self.trace.update(format!("{get:?}").as_bytes()),
+            Effect::SetTimer { id, after_ms } => self.trace.update(format!("{id:?} {after_ms}").as_bytes()),
+            Effect::Publish(_) => self.trace.update(b"c"),
+            _ => self.trace.update(b"."),
+        };
     }
 
     fn append(&mut self, at: usize, records: &[Record]) {
@@ -482,7 +496,7 @@ impl World {
                 self.report.penalties += 1;
                 let blamed = self.nodes.iter().position(|node| node.id == peer);
                 if honest && blamed.is_none_or(|b| self.nodes.get(b).is_some_and(|node| node.behaviour.is_none())) {
-                    self.checker.violated(format!("node {at} blames the honest node {blamed:?} for {fault:?}"));
+                    self.checker.blamed(at, blamed, fault);
                 }
             }
             Effect::Accuse(evidence) if honest => self.checker.accused(&evidence),

@@ -4,13 +4,16 @@
 //! unknown key is an error that names the nearest known one, every number has bounds, and a devnet may go below the
 //! public ones. `seal` writes a file from values, so that what a tool writes is exactly what a node reads.
 
+mod section;
+
 use std::collections::BTreeSet;
 
+use section::{Section, nearest};
 use toml::{Table, Value};
 
 use super::ids::{AccountId, ChainId, NodeId, PublicKey, SubnetId, hash};
 use super::parameters::{NetworkKind, OutOfBounds, Parameters, Spec, SubnetRules, Unit};
-use super::units::{format_star, parse_star};
+use super::units::format_star;
 
 /// The tasks this version knows.
 pub const TASKS: [&str; 2] = ["vision", "text"];
@@ -192,7 +195,7 @@ impl Genesis {
         }
         out.push_str(if self.bootnodes.is_empty() { "]\n" } else { "\n]\n" });
         out.push_str("\n[parameters]\n");
-        write_specs(&mut out, Parameters::SPECS, &self.parameters);
+        write_specs(&mut out, Parameters::SPECS, &self.parameters, true);
         for row in &self.accounts {
             out.push_str(&format!(
                 "\n[[accounts]]\naccount = \"{}\"\nbalance = \"{}\"\n",
@@ -210,14 +213,14 @@ impl Genesis {
             }
             out.push_str(&format!("stake = \"{}\"\n", format_star(row.stake)));
         }
-        for row in &self.subnets {
+        for (i, row) in self.subnets.iter().enumerate() {
             out.push_str(&format!(
                 "\n[[subnets]]\nid = {}\nname = {}\ntask = {}\n",
                 row.id,
                 quoted(&row.name),
                 quoted(&row.task)
             ));
-            write_specs(&mut out, SubnetRules::SPECS, &row.rules);
+            write_specs(&mut out, SubnetRules::SPECS, &row.rules, i == 0);
         }
         out
     }
@@ -322,9 +325,12 @@ fn quoted(text: &str) -> String {
     Value::String(text.to_owned()).to_string()
 }
 
-fn write_specs<T>(out: &mut String, specs: &[Spec<T>], of: &T) {
+fn write_specs<T>(out: &mut String, specs: &[Spec<T>], of: &T, explained: bool) {
     for spec in specs {
         let value = (spec.get)(of);
+        if explained {
+            out.push_str(&format!("# {}\n", spec.doc));
+        }
         match spec.unit {
             Unit::Motes => out.push_str(&format!("{} = \"{}\"\n", spec.name, format_star(value))),
             _ => out.push_str(&format!("{} = {value}\n", spec.name)),
@@ -332,150 +338,9 @@ fn write_specs<T>(out: &mut String, specs: &[Spec<T>], of: &T) {
     }
 }
 
-/// One table of the file, which remembers the keys it was asked for: what is left at the end is unknown.
-struct Section<'a> {
-    place: String,
-    table: &'a Table,
-    asked: BTreeSet<&'static str>,
-}
-
-impl<'a> Section<'a> {
-    fn new(place: String, table: &'a Table) -> Self {
-        Self { place, table, asked: BTreeSet::new() }
-    }
-
-    fn has(&mut self, key: &'static str) -> bool {
-        self.asked.insert(key);
-        self.table.contains_key(key)
-    }
-
-    fn get(&mut self, key: &'static str) -> Result<&'a Value, GenesisError> {
-        self.asked.insert(key);
-        // A misspelt key is more helpful to name than the one that is missing for it.
-        let missing = || GenesisError::Missing { place: self.place.clone(), key };
-        self.table.get(key).ok_or_else(|| self.misspelt(key).unwrap_or_else(missing))
-    }
-
-    fn misspelt(&self, wanted: &'static str) -> Option<GenesisError> {
-        let key = self.table.keys().find(|key| nearest(key, [wanted]).is_some())?;
-        Some(GenesisError::UnknownKey { place: self.place.clone(), key: key.clone(), near: Some(wanted.to_owned()) })
-    }
-
-    fn wrong(&self, key: &str, reason: impl Into<String>) -> GenesisError {
-        GenesisError::Value { place: self.place.clone(), key: key.to_owned(), reason: reason.into() }
-    }
-
-    fn kind(&self, key: &str, expected: &'static str) -> GenesisError {
-        GenesisError::Type { place: self.place.clone(), key: key.to_owned(), expected }
-    }
-
-    fn text(&mut self, key: &'static str) -> Result<String, GenesisError> {
-        self.get(key)?.as_str().map(str::to_owned).ok_or_else(|| self.kind(key, "a text"))
-    }
-
-    fn texts(&mut self, key: &'static str) -> Result<Vec<String>, GenesisError> {
-        if !self.has(key) {
-            return Ok(Vec::new());
-        }
-        let list = self.get(key)?.as_array().ok_or_else(|| self.kind(key, "a list of texts"))?;
-        let texts: Option<Vec<String>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
-        texts.ok_or_else(|| self.kind(key, "a list of texts"))
-    }
-
-    fn integer(&mut self, key: &'static str) -> Result<u64, GenesisError> {
-        let value = self.get(key)?.as_integer().and_then(|v| u64::try_from(v).ok());
-        value.ok_or_else(|| self.kind(key, "a whole number, not negative"))
-    }
-
-    fn star(&mut self, key: &'static str) -> Result<u64, GenesisError> {
-        let expected = "an amount as a text, like \"12.5 STAR\"";
-        let text = self.get(key)?.as_str().ok_or_else(|| self.kind(key, expected))?;
-        parse_star(text).map_err(|e| self.wrong(key, e.to_string()))
-    }
-
-    fn name<T: std::str::FromStr<Err = super::ids::NameError>>(
-        &mut self,
-        key: &'static str,
-    ) -> Result<T, GenesisError> {
-        self.text(key)?.parse().map_err(|e: super::ids::NameError| self.wrong(key, e.to_string()))
-    }
-
-    fn section(&mut self, key: &'static str) -> Result<Option<Section<'a>>, GenesisError> {
-        if !self.has(key) {
-            return Ok(None);
-        }
-        let table = self.get(key)?.as_table().ok_or_else(|| self.kind(key, "a table"))?;
-        Ok(Some(Section::new(key.to_owned(), table)))
-    }
-
-    fn rows<T>(
-        &mut self,
-        key: &'static str,
-        max: usize,
-        mut read: impl FnMut(&mut Section<'a>) -> Result<T, GenesisError>,
-    ) -> Result<Vec<T>, GenesisError> {
-        if !self.has(key) {
-            return Ok(Vec::new());
-        }
-        let list = self.get(key)?.as_array().ok_or_else(|| self.kind(key, "a list of tables"))?;
-        if list.len() > max {
-            return Err(rule(key, format!("{} rows, at most {max} are allowed", list.len())));
-        }
-        let mut out = Vec::with_capacity(list.len());
-        for (i, item) in list.iter().enumerate() {
-            let table = item.as_table().ok_or_else(|| self.kind(key, "a list of tables"))?;
-            let mut section = Section::new(format!("{key}, row {}", i + 1), table);
-            out.push(read(&mut section)?);
-            section.end()?;
-        }
-        Ok(out)
-    }
-
-    fn specs<T>(&mut self, specs: &'static [Spec<T>], of: &mut T, network: NetworkKind) -> Result<(), GenesisError> {
-        for spec in specs {
-            if !self.has(spec.name) {
-                continue;
-            }
-            let value = if spec.unit == Unit::Motes { self.star(spec.name)? } else { self.integer(spec.name)? };
-            spec.check(value, network).map_err(|bounds| GenesisError::Bounds { place: self.place.clone(), bounds })?;
-            (spec.set)(of, value);
-        }
-        Ok(())
-    }
-
-    fn end(self) -> Result<(), GenesisError> {
-        match self.table.keys().find(|key| !self.asked.contains(key.as_str())) {
-            None => Ok(()),
-            Some(key) => {
-                let near = nearest(key, self.asked.iter().copied()).map(str::to_owned);
-                Err(GenesisError::UnknownKey { place: self.place, key: key.clone(), near })
-            }
-        }
-    }
-}
-
-/// The known key a person most likely meant, if any is near enough.
-fn nearest<'a>(key: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let best = known.into_iter().map(|name| (distance(key, name), name)).min()?;
-    (best.0 <= 1 + best.1.len() / 4).then_some(best.1)
-}
-
-/// Edits between two texts (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((y, diagonal), above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
-            let left = next.last().copied().unwrap_or(0);
-            next.push((diagonal + usize::from(x != y)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::section::distance;
     use super::*;
     use crate::protocol::units::MOTES_PER_STAR as STAR;
 
@@ -575,6 +440,17 @@ mod tests {
         let mut alone = example(NetworkKind::Devnet);
         alone.committee.truncate(1);
         assert!(alone.seal().is_ok(), "a devnet may run on one voter");
+    }
+
+    #[test]
+    fn the_example_in_config_is_complete_and_commented() {
+        let text = include_str!("../../../config/genesis.devnet.toml");
+        let genesis = Genesis::parse(text.as_bytes()).unwrap();
+        assert_eq!((genesis.network, genesis.committee.len(), genesis.subnets.len()), (NetworkKind::Devnet, 4, 2));
+        let names = Parameters::SPECS.iter().map(|spec| (spec.name, spec.doc));
+        for (name, doc) in names.chain(SubnetRules::SPECS.iter().map(|spec| (spec.name, spec.doc))) {
+            assert!(text.contains(&format!("# {doc}\n{name} = ")), "{name}");
+        }
     }
 
     #[test]
