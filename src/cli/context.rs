@@ -97,9 +97,18 @@ pub struct DevnetGateway {
 #[derive(Clone, Debug, Deserialize)]
 pub struct DevnetNode {
     pub name: String,
+    pub role: String,
     /// Address of its HTTP face.
     pub http: String,
     pub data_dir: Option<PathBuf>,
+}
+
+impl DevnetRecord {
+    /// The first node of this role, else the first of all.
+    fn node(self, role: &str) -> Option<DevnetNode> {
+        let at = self.nodes.iter().position(|n| n.role == role).unwrap_or(0);
+        self.nodes.into_iter().nth(at)
+    }
 }
 
 /// The flags and what follows from them.
@@ -174,32 +183,43 @@ impl Context {
         serde_json::from_str(&text).ok()
     }
 
-    /// The address of the node to talk to.
+    /// The address of the node to talk to; in a devnet that nobody pointed into, the first of this role.
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn node_url(&self) -> Result<String, CliError> {
+    pub fn node_url(&self, role: &str) -> Result<String, CliError> {
         if let Some(url) = &self.globals.node {
             return Ok(url.clone());
         }
-        if let Some(node) = self.devnet().and_then(|record| record.nodes.into_iter().next()) {
+        if let Some(node) = self.devnet().and_then(|record| record.node(role)) {
             return Ok(node.http);
         }
         Ok(local_url(&self.config()?.http.bind))
     }
 
+    /// The node that commands read from.
+    ///
     /// # Errors
     /// The configuration is refused, or the address is no URL.
     pub fn client(&self) -> Result<Client, CliError> {
-        Client::new(&self.node_url()?, self.timeout())
+        self.client_of("validator")
     }
 
+    /// The same, where a devnet's node of another role knows more.
+    ///
+    /// # Errors
+    /// As `client`.
+    pub fn client_of(&self, role: &str) -> Result<Client, CliError> {
+        Client::new(&self.node_url(role)?, self.timeout())
+    }
+
+    /// The keystore of the configuration, or of a devnet's first validator when there is none of one's own.
+    ///
     /// # Errors
     /// The configuration is refused.
     pub fn keystore(&self) -> Result<Keystore, CliError> {
-        let of_devnet = || self.devnet()?.nodes.into_iter().next()?.data_dir;
-        let config = self.config()?;
-        let own = config.keys_dir();
+        let own = self.config()?.keys_dir();
+        let of_devnet = || self.devnet()?.node("validator")?.data_dir;
         match of_devnet() {
             Some(dir) if !own.exists() => Ok(Keystore::at(dir.join("keys"))),
             _ => Ok(Keystore::at(own)),

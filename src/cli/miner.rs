@@ -15,7 +15,7 @@ pub enum Miner {
 
 impl Miner {
     pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
-        let report: MinerReport = context.client()?.get("/api/v1/miner")?;
+        let report: MinerReport = context.client_of("miner")?.get("/api/v1/miner")?;
         let mut table = Table::new(&[
             "subnet",
             ">member",

@@ -205,7 +205,7 @@ impl Plan {
 
 impl Register {
     fn run(self, context: &Context, record: &Record) -> Result<Reply, CliError> {
-        let client = super::client::Client::new(&context.node_url()?, Duration::from_secs(5))?;
+        let client = super::client::Client::new(&context.node_url("validator")?, Duration::from_secs(5))?;
         let mut enrolment = enrol::Enrolment::new(record, |_| true);
         let interrupt = Interrupt::listen()?;
         let began = Instant::now();
