@@ -379,8 +379,10 @@ fn graph() -> BTreeSet<Edge> {
         }
         for message in messages.split(',').map(str::trim) {
             let (kind, name) =
-                message.split_once(' ').unwrap_or_else(|| panic!("{message}: write T `Name` or A `Name`"));
-            assert!(kind == "T" || kind == "A", "{message}: write T `Name` or A `Name`");
+                message.split_once(' ').unwrap_or_else(|| panic!("{message}: write T `Name`, A `Name` or N `Name`"));
+            assert!(["T", "A", "N"].contains(&kind), "{message}: write T `Name`, A `Name` or N `Name`");
+            // What another node answers makes nobody wait here; it can only go out by the door.
+            assert!(kind != "N" || *to == "router", "{message}: the network is asked through the router");
             edges.insert(Edge {
                 from: (*from).to_owned(),
                 to: (*to).to_owned(),

@@ -1,7 +1,9 @@
 //! The actors and who talks to whom. Nothing else: this table is the graph, and `integration/house.rs` compares it with
 //! the `Links` of every actor.
 //!
-//! **T** is a tell (no reply, may be lost, counted), **A** an ask (reply and deadline). Asks form no cycle; tells may.
+//! **T** is a tell (no reply, may be lost, counted), **A** an ask (reply and deadline), **N** an ask of the network through
+//! the router (reply and deadline, given by another node; the router waits for nobody to give it). Asks form no cycle;
+//! tells may.
 //!
 //! | from | to | messages |
 //! | --- | --- | --- |
@@ -9,7 +11,8 @@
 //! | router | query_dispatcher | T `QueryArrived`, T `QueryWithdrawn` |
 //! | router | ledger | A `OfferTransaction` |
 //! | router | checkpointer | A `HearConsensus`, T `SyncArrived` |
-//! | peer_manager | router | T `Dial`, T `Drop`, T `Admit`, T `SetPeerScore`, T `SetVoters`, A `AskPeer`, T `ReplyTo`, T `Publish` |
+//! | peer_manager | router | T `Dial`, T `Drop`, T `Admit`, T `SetPeerScore`, T `SetVoters`, N `SayHello`, T `ReplyHello`, T `Publish` |
+//! | peer_manager | checkpointer | T `PeersAdmitted` |
 //! | query_dispatcher | peer_manager | A `PickMiners`, T `QueryEnded` |
 //! | query_dispatcher | router | T `OpenQuery`, T `CancelQuery`, T `ReplyFrame` |
 //! | query_dispatcher | worker_pool | A `RunJob` |
@@ -18,12 +21,12 @@
 //! | scorer | query_dispatcher | T `Challenge` |
 //! | scorer | ledger | A `ReadLedger` |
 //! | scorer | router | T `Publish` |
-//! | ledger | scorer | T `EpochOpened` |
+//! | ledger | scorer | T `HeightFinalised` |
 //! | ledger | peer_manager | T `RegistryChanged` |
 //! | ledger | checkpointer | T `PendingChanged` |
 //! | checkpointer | ledger | A `BuildCheckpoint`, A `CheckProposal`, A `Finalise`, A `ReadCheckpoints` |
-//! | checkpointer | router | T `Publish`, T `SendVote`, A `AskPeer`, T `ReplyTo` |
-//! | checkpointer | peer_manager | T `HeightReached`, T `PeerFaulted` |
+//! | checkpointer | router | T `Publish`, T `SendVote`, N `FetchSync`, T `ReplySync` |
+//! | checkpointer | peer_manager | T `HeightReached`, T `PeerMisbehaved` |
 
 pub mod checkpointer;
 pub mod clock;

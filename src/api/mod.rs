@@ -4,7 +4,6 @@
 //! OpenAI shapes. Both only ask (`Backend`); no handler keeps state of its own beyond limits on what it lets in. Every
 //! error, a wrong path included, is JSON in the OpenAI shape and carries `x-request-id`.
 
-pub mod asks;
 pub mod backend;
 pub mod dev;
 pub mod error;

@@ -4,6 +4,7 @@
 //! starts them leaf first. The same function serves a process on real sockets and a node in a world of virtual time: they
 //! differ in the transport, the stores and the clock they put into `Parts`, in nothing else.
 
+pub mod asks;
 pub mod journal;
 pub mod miners;
 mod run;
@@ -27,7 +28,6 @@ use crate::actors::query_dispatcher::{self, QueryDispatcher};
 use crate::actors::router::{self, Door, Router};
 use crate::actors::scorer::{self, Scorer, Sealed};
 use crate::actors::worker_pool::{self, WorkerPool};
-use crate::api::asks;
 use crate::consensus::{self, Machine, Record};
 use crate::ledger::state::State;
 use crate::net::{Command, EventSink, NetError, Transport};

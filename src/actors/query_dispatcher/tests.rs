@@ -1,3 +1,5 @@
+//! The dispatcher as an actor: wiring and outcomes; what it decides is tested with its pure halves.
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;

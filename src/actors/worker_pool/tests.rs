@@ -1,3 +1,5 @@
+//! The pool with real and with stubborn engines: permits, batches, cancelling, ends.
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,3 +1,5 @@
+//! Two and more nodes over the memory network.
+
 use std::sync::OnceLock;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Every query has exactly one outcome, whatever happens in whatever order.
+
 use proptest::prelude::*;
 
 use super::*;

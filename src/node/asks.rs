@@ -7,7 +7,7 @@ use actix::Recipient;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use super::backend::{AnswerStream, Backend, Frame, QueryError, QueryFault, ReadError, SubmitError};
+use crate::api::backend::{AnswerStream, Backend, Frame, QueryError, QueryFault, ReadError, SubmitError};
 use crate::actors::checkpointer::{ReadConsensus, Standing};
 use crate::actors::clock::Clock;
 use crate::actors::ledger::report::ReportError;
