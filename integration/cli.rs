@@ -98,7 +98,10 @@ fn a_wrong_configuration_exits_with_3_and_names_place_key_and_near_match() {
     let (code, document) = shell.json(&format!("config check --config {}", path.display()));
     let message = document["error"]["message"].as_str().unwrap();
     assert_eq!(code, 3);
-    assert!(message.ends_with("c.toml:2: unknown key `network.bootnode`; did you mean `network.bootnodes`?"), "{message}");
+    assert!(
+        message.ends_with("c.toml:2: unknown key `network.bootnode`; did you mean `network.bootnodes`?"),
+        "{message}"
+    );
     let (code, document) = shell.json("config show --origin --set network.peers_target=7");
     assert_eq!((code, &document["data"]["network.peers_target"]["origin"]), (0, &"--set".into()));
     let (code, document) = shell.json("up --roles gateway --set gateway.bind=0.0.0.0:8080");
@@ -119,7 +122,8 @@ fn keys_are_made_locked_opened_and_never_shown() {
     let public = document["data"]["public"].as_str().unwrap().to_owned();
 
     let message = shell.file("message", "hello");
-    let sign = |passphrase: &Path| format!("key sign cold {} --passphrase-file {}", message.display(), passphrase.display());
+    let sign =
+        |passphrase: &Path| format!("key sign cold {} --passphrase-file {}", message.display(), passphrase.display());
     let (code, document) = shell.json(&sign(&wrong));
     assert_eq!((code, document["error"]["code"].as_str()), (5, Some("key_locked")));
     assert_eq!(shell.json(&format!("key sign cold {}", message.display())).0, 5, "nobody can be asked");
@@ -150,7 +154,9 @@ fn init_sets_a_node_up_once_and_keeps_what_is_there() {
     assert_eq!(data["made"].as_array().unwrap().len(), 1);
     let (code, again) = shell.json("init --roles validator --data-dir node --plain-keys");
     assert_eq!((code, again["warnings"].as_array().unwrap().len()), (0, 2));
-    let public = |document: &Value| document["data"]["keys"].as_array().unwrap().iter().map(|k| k["public"].clone()).collect::<Vec<_>>();
+    let public = |document: &Value| {
+        document["data"]["keys"].as_array().unwrap().iter().map(|k| k["public"].clone()).collect::<Vec<_>>()
+    };
     assert_eq!(public(&again), public(&document));
     let (code, shown) = shell.json("config show --data-dir node");
     assert_eq!((code, &shown["data"]["node.roles"]), (0, &serde_json::json!(["validator"])));
@@ -171,7 +177,11 @@ fn a_reader_that_goes_away_is_no_failure() {
 fn doctor_finds_what_is_missing_and_exits_with_12() {
     let shell = Shell::new("doctor");
     let (code, document) = shell.json("doctor keys");
-    assert_eq!((code, &document["ok"], &document["data"]["findings"]), (12, &Value::Bool(true), &1.into()), "{document}");
+    assert_eq!(
+        (code, &document["ok"], &document["data"]["findings"]),
+        (12, &Value::Bool(true), &1.into()),
+        "{document}"
+    );
     let remedy = document["data"]["checks"][0]["remedy"].as_str().unwrap();
     assert!(remedy.contains("starling key new"), "{remedy}");
 }

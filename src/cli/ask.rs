@@ -57,7 +57,7 @@ impl Ask {
         let client = self.client(context)?;
         let model = self.choose(&client)?;
         if model.task == "vision" {
-            return self.image(context, &client, &model).map(Some);
+            return self.image(context, &client, &model);
         }
         let mut body = json!({
             "model": model.id,
@@ -69,7 +69,7 @@ impl Ask {
         if let (Some(seed), Some(fields)) = (self.seed, body.as_object_mut()) {
             fields.insert("seed".into(), json!(seed));
         }
-        if self.stream { streamed(context, &client, &body) } else { self.whole(context, &client, &body).map(Some) }
+        if self.stream { streamed(context, &client, &body) } else { self.whole(context, &client, &body) }
     }
 
     fn client(&self, context: &Context) -> Result<Client, CliError> {
@@ -109,12 +109,11 @@ impl Ask {
         })
     }
 
-    fn whole(&self, context: &Context, client: &Client, body: &Value) -> Result<Reply, CliError> {
+    fn whole(&self, context: &Context, client: &Client, body: &Value) -> Result<Option<Reply>, CliError> {
         let began = Instant::now();
         let fetched = client.post("/v1/completions", "application/json", body.to_string().as_bytes())?;
         let text = fetched.body.pointer("/choices/0/text").and_then(Value::as_str).unwrap_or_default().to_owned();
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        context.printer.note(&aside(&fetched, took));
         let data = json!({
             "text": text,
             "model": fetched.body.get("model"),
@@ -125,17 +124,17 @@ impl Ask {
             "request_id": fetched.header("x-request-id"),
             "elapsed_ms": took,
         });
-        Ok(Reply::of(&data).line(format!("{}{text}", self.text)))
+        let reply = Reply::of(&data).line(format!("{}{text}", self.text));
+        answered(context, &reply, &aside(&fetched, took))
     }
 
-    fn image(&self, context: &Context, client: &Client, model: &Model) -> Result<Reply, CliError> {
+    fn image(&self, context: &Context, client: &Client, model: &Model) -> Result<Option<Reply>, CliError> {
         let pixels = pixels(&self.text)?;
         let began = Instant::now();
         let body = json!({ "classify": { "images": [pixels] } });
         let path = format!("/v1/query/{}", super::subnet::segment(&model.id)?);
         let fetched = client.post(&path, "application/json", body.to_string().as_bytes())?;
         let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        context.printer.note(&aside(&fetched, took));
         let rows = fetched.body.pointer("/classes/0/probabilities").and_then(Value::as_array).cloned();
         let mut ranked: Vec<(usize, f64)> =
             rows.unwrap_or_default().iter().enumerate().filter_map(|(i, p)| Some((i, p.as_f64()?))).collect();
@@ -145,21 +144,29 @@ impl Ask {
             table.row(vec![digit.to_string(), format!("{:.1} %", probability * 100.0)]);
         }
         let reply = picture(&pixels).into_iter().fold(Reply::of(&fetched.body), Reply::line);
-        Ok(reply.table(table))
+        answered(context, &reply.table(table), &aside(&fetched, took))
     }
+}
+
+/// The answer first, then who gave it.
+fn answered(context: &Context, reply: &Reply, aside: &str) -> Result<Option<Reply>, CliError> {
+    context.printer.reply(reply).map_err(|e| CliError::failed(format!("standard output: {e}")))?;
+    context.printer.note(aside);
+    Ok(None)
 }
 
 /// Who answered, for a person's eye.
 fn aside(fetched: &Fetched, took: u64) -> String {
     let part = |name: &str| fetched.header(name).unwrap_or("?").to_owned();
-    let model = part("x-starling-model-hash");
-    let model = model.get(..8).unwrap_or("unknown");
+    // A stream's head is written before the miner names its model.
+    let model = fetched.header("x-starling-model-hash").and_then(|hash| hash.get(..8));
+    let model = model.map(|hash| format!(" · model {hash}")).unwrap_or_default();
     let miner = part("x-starling-miner");
     let again = match fetched.header("x-starling-attempts") {
         Some("1") | None => String::new(),
         Some(n) => format!(", asked {n} miners"),
     };
-    format!("[{} · miner {miner} · model {model} · {}{again}]", part("x-starling-subnet"), ago(took))
+    format!("[{} · miner {miner}{model} · {}{again}]", part("x-starling-subnet"), ago(took))
 }
 
 /// Pieces as they come: to standard output for people, one JSON line each for programs.

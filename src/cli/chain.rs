@@ -7,7 +7,8 @@ use super::error::CliError;
 use super::output::{Reply, Table, maybe, size};
 use crate::protocol::ids::{AccountId, Digest};
 use crate::protocol::report::{
-    AccountReport, CheckpointReport, CommitteeReport, HeadReport, SupplyReport, TransactionReport, TransactionState,
+    AccountReport, CheckpointReport, CommitteeReport, HeadReport, Motes, SupplyReport, TransactionReport,
+    TransactionState,
 };
 
 #[derive(Subcommand, Debug)]
@@ -104,7 +105,15 @@ pub fn transaction_reply(t: &TransactionReport) -> Reply {
             ("fee", t.fee.to_string()),
             ("valid until", format!("height {}", t.valid_until)),
         ])
-        .facts(t.fields.clone())
+        .facts(t.fields.iter().map(|(name, value)| (name.clone(), in_words(name, value))))
+}
+
+/// Fields of a transaction carry motes as machines read them; people get STAR.
+fn in_words(name: &str, value: &str) -> String {
+    match (name, value.parse()) {
+        ("amount" | "max_bond", Ok(motes)) => Motes(motes).to_string(),
+        _ => value.to_owned(),
+    }
 }
 
 fn transaction(context: &Context, id: &str) -> Result<Reply, CliError> {

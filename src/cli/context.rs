@@ -21,9 +21,10 @@ const HEADING: &str = "Global options";
 /// How long a mutation waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Wait {
-    /// Until the node has taken it.
+    // Plain comments: words beside each value would stretch the help of every command over two screens.
+    // Until the node has taken it.
     Submitted,
-    /// Until it is in a finalised checkpoint.
+    // Until it is in a finalised checkpoint.
     #[default]
     Final,
 }
@@ -38,14 +39,14 @@ pub struct Globals {
     /// A configuration file over the data directory's own
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The node to talk to, like http://127.0.0.1:9464
-    #[arg(long, global = true, value_name = "URL", env = "STARLING_NODE")]
+    /// The node to talk to [env: STARLING_NODE] [default: the configured one]
+    #[arg(long, global = true, value_name = "URL", env = "STARLING_NODE", hide_env = true)]
     pub node: Option<String>,
     /// The key to act with, by its name in the keystore
     #[arg(long, global = true, value_name = "NAME")]
     pub key: Option<String>,
-    /// A file whose first line is the passphrase
-    #[arg(long, global = true, value_name = "FILE", env = "STARLING_PASSPHRASE_FILE")]
+    /// A file whose first line is the passphrase [env: STARLING_PASSPHRASE_FILE]
+    #[arg(long, global = true, value_name = "FILE", env = "STARLING_PASSPHRASE_FILE", hide_env = true)]
     pub passphrase_file: Option<PathBuf>,
     /// Set one configuration key, like --set network.peers_target=20
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]

@@ -39,12 +39,9 @@ pub enum Key {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// Owns an account
     #[default]
     Account,
-    /// Votes
     Consensus,
-    /// A node's link identity
     Node,
 }
 
@@ -62,6 +59,7 @@ impl From<Kind> for KeyKind {
 pub struct New {
     /// Its name in the keystore
     name: String,
+    /// What it is for: own an account, vote, or be a node's link identity
     #[arg(long, value_enum, default_value_t)]
     kind: Kind,
     /// Leave it unsealed: anybody who reads the file has the key

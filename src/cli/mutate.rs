@@ -227,15 +227,12 @@ fn settled(client: &Client, plan: &Plan, report: &TransactionReport) -> Result<R
             "after": after.amount.to_string(),
         },
     });
-    Ok(Reply::of(&data)
-        .line(format!("Done: {}", plan.what))
-        .facts([
-            ("transaction", report.id.to_string()),
-            ("final in", format!("checkpoint {height}")),
-            ("before", plan.before.amount.to_string()),
-            ("after", after.amount.to_string()),
-            ("fee", report.fee.to_string()),
-            ("staked", if after.staked.0 > 0 { after.staked.to_string() } else { String::new() }),
-        ])
-        .facts(report.fields.clone()))
+    Ok(Reply::of(&data).line(format!("Done: {}", plan.what)).facts([
+        ("transaction", report.id.to_string()),
+        ("final in", format!("checkpoint {height}")),
+        ("before", plan.before.amount.to_string()),
+        ("after", after.amount.to_string()),
+        ("fee", report.fee.to_string()),
+        ("staked", if after.staked.0 > 0 { after.staked.to_string() } else { String::new() }),
+    ]))
 }
