@@ -53,6 +53,12 @@ fn a_key_that_runs_twice_is_accused_and_nothing_forks() {
     run(&plan, |world| async move {
         world.twin(4, 3);
         world.start_all();
+        world.reach(&[0, 1, 2], 3, 60).await;
+        // What only one copy knows makes its proposals differ from the other's.
+        for _ in 0..20 {
+            world.mutter(4).await;
+            world.pass(1_000).await;
+        }
         world.reach(&[0, 1, 2], 25, 200).await;
         world.check().await;
         let mut accused = 0;

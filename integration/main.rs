@@ -2,5 +2,7 @@
 
 mod checkpoints;
 mod cli;
+mod hostile;
 mod house;
+mod queries;
 mod world;

@@ -354,6 +354,19 @@ impl World {
         submitted.id
     }
 
+    /// Puts a transfer to itself into a citizen's own pool and tells nobody.
+    pub async fn mutter(&self, of: usize) {
+        let (view, account) = (self.view(of).await, self.account(of));
+        let action = Action::Transfer { to: account, amount: 1, memo: Vec::new() };
+        let (nonce, valid_until) = (view.next_nonce, view.tip.header.height + 100);
+        let transaction = Transaction { account, nonce, fee: MOTES_PER_STAR / 1_000, valid_until, action };
+        let key = self.citizens[of].borrow().keys.account.clone().expect("an account");
+        let signed = transaction.sign(&self.genesis.chain_id(), &key).expect("a transaction");
+        let ledger = self.with_node(of, |node| to(&node.ledger));
+        // A full pool keeps it out; the next one will do.
+        let _told = ask(&ledger, SubmitTransaction { bytes: signed.encode() }, DEADLINE).await.expect("an answer");
+    }
+
     /// Waits until a transaction is final at a citizen.
     pub async fn finalised(&self, of: usize, id: Digest, seconds: u64) {
         let until = self.hub.now_ms() + seconds * 1_000;

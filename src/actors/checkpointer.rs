@@ -255,17 +255,15 @@ impl Checkpointer {
         M: Heard + Send + 'static,
         M::Result: Send,
     {
-        let to = to.clone();
-        let reply = async move { ask(&to, message, deadline).await.ok() };
+        let reply = ask(to, message, deadline);
         context.spawn(reply.into_actor(self).map(move |reply, actor, context| {
-            actor.step(input(reply), context);
+            actor.step(input(reply.ok()), context);
         }));
     }
 
     fn finalise(&mut self, checkpoint: Arc<Checkpoint>, context: &mut Context<Self>) {
         let (height, hash) = (checkpoint.header.height, checkpoint.header.hash());
-        let to = self.links.finalise.clone();
-        let reply = async move { ask(&to, Finalise(checkpoint), LEDGER_DEADLINE).await };
+        let reply = ask(&self.links.finalise, Finalise(checkpoint), LEDGER_DEADLINE);
         context.spawn(reply.into_actor(self).map(move |reply, actor, context| match reply {
             Ok(agreed) => {
                 if agreed {
@@ -320,8 +318,7 @@ impl Checkpointer {
             }
             Served::Stored { from, count } => (from, count),
         };
-        let to = self.links.read_checkpoints.clone();
-        let read = async move { ask(&to, ReadCheckpoints { from, count }, LEDGER_DEADLINE).await };
+        let read = ask(&self.links.read_checkpoints, ReadCheckpoints { from, count }, LEDGER_DEADLINE);
         context.spawn(read.into_actor(self).map(move |got, actor, _| {
             tell(&actor.links.reply_sync, ReplySync { ticket, got: got.unwrap_or(Got::Nothing) });
         }));

@@ -52,19 +52,27 @@ where
     sent
 }
 
-/// Sends and waits for the reply, at most for `deadline`. The future is driven outside handlers: a handler never awaits.
+/// Sends at once, so that asks arrive in the order they were made, and waits for the reply at most for `deadline`. The
+/// future is driven outside handlers: a handler never awaits.
 ///
 /// # Errors
 /// No reply in time, or the actor has stopped.
-pub async fn ask<M>(to: &Recipient<M>, message: M, deadline: Duration) -> Result<M::Result, AskError>
+pub fn ask<M>(
+    to: &Recipient<M>,
+    message: M,
+    deadline: Duration,
+) -> impl Future<Output = Result<M::Result, AskError>> + Send + use<M>
 where
     M: Heard + Send + 'static,
     M::Result: Send,
 {
-    match tokio::time::timeout(deadline, to.send(message)).await {
-        Ok(Ok(reply)) => Ok(reply),
-        Ok(Err(_)) => Err(AskError::Gone { actor: M::BY }),
-        Err(_) => Err(AskError::Late { actor: M::BY, deadline_ms: deadline.as_millis() }),
+    let reply = to.send(message);
+    async move {
+        match tokio::time::timeout(deadline, reply).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(_)) => Err(AskError::Gone { actor: M::BY }),
+            Err(_) => Err(AskError::Late { actor: M::BY, deadline_ms: deadline.as_millis() }),
+        }
     }
 }
 
@@ -159,6 +167,12 @@ mod tests {
         world(async {
             let (address, mailbox) = mailbox::<Slow>(8);
             start(Slow, mailbox);
+            // Sent when it is made, not when it is first polled: order is what the ledger lives by.
+            let early = ask(&to::<Slow, Question>(&address), Question, Duration::from_secs(61));
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let asked = tokio::time::Instant::now();
+            assert_eq!(early.await, Ok(7));
+            assert!(asked.elapsed() < Duration::from_secs(1));
             let questions = to::<Slow, Question>(&address);
             let late = ask(&questions, Question, Duration::from_secs(1)).await;
             assert_eq!(late, Err(AskError::Late { actor: "slow", deadline_ms: 1_000 }));

@@ -287,8 +287,7 @@ impl PeerManager {
 
     fn greet(&mut self, node: NodeId, context: &mut Context<Self>) {
         let hello = self.hello().seal(&self.params.node_key);
-        let (to, message) = (self.links.say_hello.clone(), SayHello { to: node, hello });
-        let answer = async move { ask(&to, message, HELLO_DEADLINE).await };
+        let answer = ask(&self.links.say_hello, SayHello { to: node, hello }, HELLO_DEADLINE);
         context.spawn(answer.into_actor(self).map(move |answer, actor, context| {
             let acts = match answer {
                 Ok(Ok(hello)) => actor.book.greeted(actor.now(), node, hello),

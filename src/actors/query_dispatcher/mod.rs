@@ -307,7 +307,8 @@ impl QueryDispatcher {
 
     fn pick(&mut self, owner: Owner, wish: PickMiners, context: &mut Context<Self>) {
         let to = self.links.pick_miners.clone();
-        let reply = async move { ask(&to, wish, PICK_DEADLINE).await.ok() };
+        let reply = ask(&to, wish, PICK_DEADLINE);
+        let reply = async move { reply.await.ok() };
         context.spawn(reply.into_actor(self).map(move |picks, actor, context| actor.picked(owner, picks, context)));
     }
 

@@ -326,9 +326,9 @@ impl Router {
     ) where
         M: super::mail::Heard + Message<Result = Validity> + Send + 'static,
     {
-        let to = to.clone();
+        let verdict = ask(to, message, VERDICT_DEADLINE);
         let verdict = async move {
-            let verdict = ask(&to, message, VERDICT_DEADLINE).await;
+            let verdict = verdict.await;
             std::mem::drop(permit);
             verdict.unwrap_or(Validity::Ignore)
         };

@@ -288,8 +288,8 @@ impl Scorer {
 
     /// Signs with the ledger's next nonces and publishes, in order.
     fn send(&mut self, actions: Vec<Action>, height: Height, context: &mut Context<Self>) {
-        let (ledger, account) = (self.links.read_ledger.clone(), self.params.account.public().into());
-        let view = async move { ask(&ledger, ReadLedger { account: Some(account) }, LEDGER_DEADLINE).await };
+        let account = self.params.account.public().into();
+        let view = ask(&self.links.read_ledger, ReadLedger { account: Some(account) }, LEDGER_DEADLINE);
         context.spawn(view.into_actor(self).map(move |view, actor, _| {
             let Ok(view) = view else { return };
             for (nonce, action) in (view.next_nonce..).zip(actions) {
@@ -319,8 +319,7 @@ impl Scorer {
         let deadline_ms = self.params.deadline_ms;
         let job = Job::Score { task: Arc::clone(&desk.task), challenge, answers, deadline_ms };
         let run = RunJob { job, lane: Lane::Cpu, deadline_ms: 30_000, cancel: Cancel::new() };
-        let pool = self.links.run_job.clone();
-        let done = async move { ask(&pool, run, Duration::from_secs(35)).await };
+        let done = ask(&self.links.run_job, run, Duration::from_secs(35));
         context.spawn(done.into_actor(self).map(move |done, actor, _| match done {
             Ok(Ok(Done::Scored(scores))) => actor.record(subnet, &members, &scores),
             other => tracing::warn!(%subnet, ?other, "answers were not judged"),
