@@ -58,7 +58,7 @@ impl Enrolment {
             match &node.miner {
                 Some(miner) => seat(miner.subnet, Role::Miner),
                 None if node.role == "validator" => {
-                    SUBNETS.iter().for_each(|(subnet, _)| seat(*subnet, Role::Validator))
+                    SUBNETS.iter().for_each(|(subnet, _)| seat(*subnet, Role::Validator));
                 }
                 None => {}
             }

@@ -33,6 +33,12 @@ pub const CONTAINER_P2P: u16 = 9470;
 pub const CONTAINER_HTTP: u16 = 9464;
 pub const CONTAINER_GATEWAY: u16 = 8080;
 
+/// The market whose turn it is.
+fn market(turn: usize) -> (SubnetId, &'static str) {
+    let [vision, text] = SUBNETS;
+    if turn.is_multiple_of(2) { vision } else { text }
+}
+
 /// A miner beyond the honest ones, to see what becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,8 +88,8 @@ pub struct MinerPlan {
 }
 
 impl MinerPlan {
-    fn new(task_index: usize, spec: MinerSpec, extra: Option<Extra>) -> Self {
-        let (subnet, task) = SUBNETS[task_index % SUBNETS.len()];
+    fn new(turn: usize, spec: MinerSpec, extra: Option<Extra>) -> Self {
+        let (subnet, task) = market(turn);
         Self {
             subnet,
             task: task.to_owned(),
@@ -181,19 +187,18 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
     let count = wishes.miners as usize;
     for i in 0..count {
         // Every other miner serves the other market; within a market each is better than the next.
-        let (task, place) = (i % SUBNETS.len(), i / SUBNETS.len());
-        let of = (count + SUBNETS.len() - 1 - task) / SUBNETS.len();
-        let spec = MinerSpec::graded(SUBNETS[task].1, place, of);
+        let (turn, place) = (i % SUBNETS.len(), i / SUBNETS.len());
+        let of = (count + SUBNETS.len() - 1 - turn) / SUBNETS.len();
+        let spec = MinerSpec::graded(market(turn).1, place, of);
         let spec = MinerSpec { seed: spec.seed.wrapping_add(wishes.seed.wrapping_mul(1_000)), ..spec };
-        let miner = Some(MinerPlan::new(task, spec, None));
+        let miner = Some(MinerPlan::new(turn, spec, None));
         nodes.push(NodePlan { miner, ..NodePlan::new(format!("miner-{}", i + 1), &[Role::Miner]) });
     }
     for (i, extra) in wishes.with.iter().enumerate() {
         let before = wishes.with.iter().take(i).filter(|e| *e == extra).count();
-        let task = before % SUBNETS.len();
         // A late one that is better than most, so that its rise can be seen.
-        let spec = MinerSpec { seed: 900 + i as u64, ..MinerSpec::graded(SUBNETS[task].1, 1, 5) };
-        let miner = Some(MinerPlan::new(task, spec, Some(*extra)));
+        let spec = MinerSpec { seed: 900 + i as u64, ..MinerSpec::graded(market(before).1, 1, 5) };
+        let miner = Some(MinerPlan::new(before, spec, Some(*extra)));
         nodes.push(NodePlan { miner, ..NodePlan::new(format!("{}-{}", extra.name(), before + 1), &[Role::Miner]) });
     }
     nodes

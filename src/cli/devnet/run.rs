@@ -97,8 +97,7 @@ pub fn watch(scene: &mut Scene<'_>, heights: Height) -> Result<Observed, CliErro
         if seen.height >= heights / LATE_PART && !late.is_done() {
             join(&mut late, scene.eyes, &mut seen);
         }
-        let word = format!("{}", scene.record.gateway.url);
-        scene.progress.at(usize::try_from(seen.height).unwrap_or(0), steps, &word);
+        scene.progress.at(usize::try_from(seen.height).unwrap_or(0), steps, &scene.record.gateway.url);
         if moved.elapsed() > STALL {
             let failure = format!("no height after {} for {} s", seen.height, STALL.as_secs());
             seen.failures.push(failure);
