@@ -360,8 +360,19 @@ impl Router {
         permit: Option<OwnedSemaphorePermit>,
         context: &mut Context<Self>,
     ) {
-        let to = self.links.offer.clone();
-        self.judge(&to, OfferTransaction { from, bytes }, Some(ticket), permit, context);
+        let verdict = ask(&self.links.offer, OfferTransaction { from, bytes }, VERDICT_DEADLINE);
+        let verdict = async move {
+            let verdict = verdict.await.unwrap_or(Validity::Ignore);
+            std::mem::drop(permit);
+            verdict
+        };
+        context.spawn(verdict.into_actor(self).map(move |validity, actor, _| {
+            actor.command(Command::Verdict { ticket, validity });
+            // The machine names its own culprits; a transaction that no honest node passes on is its deliverer's.
+            if validity == Validity::Reject {
+                actor.blame(from, -100.0, "impossible transaction");
+            }
+        }));
     }
 
     fn presence(
