@@ -16,6 +16,10 @@ fn healthy_nodes_finalise_a_height_a_second() {
     run(&plan(1), |world| async move {
         world.start_all();
         world.reach(&ALL, 30, 45).await;
+        for of in ALL {
+            let voters = world.peers(of).await.voters;
+            assert_eq!(voters.len(), 3, "node {of} knows the nodes of {voters:?}");
+        }
         world.check().await;
     });
 }

@@ -50,7 +50,7 @@ impl Stranger {
     }
 
     fn was_dropped_by(&self, node: NodeId) -> bool {
-        self.events.lock().expect("a lock").iter().any(|event| *event == Event::Disconnected { node })
+        self.events.lock().expect("a lock").contains(&Event::Disconnected { node })
     }
 }
 
@@ -109,8 +109,14 @@ fn a_flood_slows_nobody() {
             for id in 0..200 {
                 let mut data = vec![0; 512];
                 chance.fill(&mut data);
-                let ask =
-                    Ask { id: 1_000 + burst * 200 + id, to: victim, protocol: Protocol::Sync, items: 1, data, deadline_ms: 500 };
+                let ask = Ask {
+                    id: 1_000 + burst * 200 + id,
+                    to: victim,
+                    protocol: Protocol::Sync,
+                    items: 1,
+                    data,
+                    deadline_ms: 500,
+                };
                 stranger.say(Command::Ask(ask));
             }
             world.pass(100).await;

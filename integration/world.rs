@@ -334,13 +334,8 @@ impl World {
     pub async fn submit(&self, of: usize, action: Action) -> Digest {
         let view = self.view(of).await;
         let account = self.account(of);
-        let mut transaction = Transaction {
-            account,
-            nonce: view.next_nonce,
-            fee: 0,
-            valid_until: view.tip.header.height + 100,
-            action,
-        };
+        let mut transaction =
+            Transaction { account, nonce: view.next_nonce, fee: 0, valid_until: view.tip.header.height + 100, action };
         let parameters = view.state.parameters();
         let bytes = u64::try_from(transaction.signed_bytes()).expect("a length");
         let units = u64::from(transaction.action.units());
@@ -474,8 +469,12 @@ fn pool() -> worker_pool::Params {
         waiting_max: 256,
         engine: Arc::new(|| Box::new(CpuEngine::new(MEMORY_BYTES).expect("an engine"))),
     };
-    let random =
-        LaneParams { lane: Lane::Random, workers: 1, waiting_max: 256, engine: Arc::new(|| Box::new(RandomEngine::new(1))) };
+    let random = LaneParams {
+        lane: Lane::Random,
+        workers: 1,
+        waiting_max: 256,
+        engine: Arc::new(|| Box::new(RandomEngine::new(1))),
+    };
     worker_pool::Params { lanes: vec![cpu, random], model_bytes_max: 64 << 20 }
 }
 

@@ -9,8 +9,8 @@ use tracing_subscriber::filter::ParseError;
 
 /// Seconds from a millisecond to a minute: latencies of queries, jobs and finality all lie there.
 const SECONDS: &[f64] = &[
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0,
-    60.0,
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0,
+    30.0, 60.0,
 ];
 
 /// How the log is written.

@@ -101,7 +101,6 @@ heard! { "checkpointer":
 }
 super::mail::stops! { Checkpointer }
 
-
 /// Where the machine's records go: appended in order and synced once, or an error that ends the node.
 pub trait VoteJournal: Send {
     /// Appends all and syncs once.
@@ -190,9 +189,11 @@ impl Checkpointer {
                 Effect::Build(draft) => {
                     let ticket = draft.ticket;
                     let to = self.links.build.clone();
-                    self.later(context, &to, BuildCheckpoint(draft), LEDGER_DEADLINE, move |built| match built.flatten() {
-                        Some((header, body)) => Input::Built { ticket, header, body },
-                        None => Input::Unbuilt { ticket },
+                    self.later(context, &to, BuildCheckpoint(draft), LEDGER_DEADLINE, move |built| {
+                        match built.flatten() {
+                            Some((header, body)) => Input::Built { ticket, header, body },
+                            None => Input::Unbuilt { ticket },
+                        }
                     });
                 }
                 Effect::Check { header, body } => {
@@ -206,10 +207,16 @@ impl Checkpointer {
                 Effect::Fetch { id, peer, get, deadline_ms } => {
                     let to = self.links.fetch.clone();
                     let deadline = Duration::from_millis(deadline_ms);
-                    self.later(context, &to, FetchSync { to: peer, get, deadline_ms }, deadline, move |got| match got {
-                        Some(Ok(got)) => Input::Got { id, got },
-                        _ => Input::FetchFailed { id },
-                    });
+                    self.later(
+                        context,
+                        &to,
+                        FetchSync { to: peer, get, deadline_ms },
+                        deadline,
+                        move |got| match got {
+                            Some(Ok(got)) => Input::Got { id, got },
+                            _ => Input::FetchFailed { id },
+                        },
+                    );
                 }
                 Effect::Penalise { peer, fault } => {
                     let (cost, why) = cost_of(fault);

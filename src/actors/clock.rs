@@ -12,7 +12,9 @@ use tokio::time::Instant;
 enum Wall {
     System,
     /// A world's: the given moment at the start, then as fast as its virtual time.
-    From { ms: u64 },
+    From {
+        ms: u64,
+    },
 }
 
 /// A clock that can be handed around.

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 pub use crate::actors::query_dispatcher::{AnswerStream, Frame, QueryError, QueryFault, Served};
-use crate::protocol::ids::{NodeId, AccountId, Digest, Height, SubnetId};
+use crate::protocol::ids::{AccountId, Digest, Height, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
     AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport,

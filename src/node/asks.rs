@@ -7,7 +7,6 @@ use actix::Recipient;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::api::backend::{AnswerStream, Backend, Frame, QueryError, QueryFault, ReadError, SubmitError};
 use crate::actors::checkpointer::{ReadConsensus, Standing};
 use crate::actors::clock::Clock;
 use crate::actors::ledger::report::ReportError;
@@ -17,6 +16,7 @@ use crate::actors::peer_manager::{Peers, ReadPeers};
 use crate::actors::query_dispatcher::{ReadServing, SubmitQuery};
 use crate::actors::router::{Outbound, Publish};
 use crate::actors::scorer::{Opinions, ReadScores};
+use crate::api::backend::{AnswerStream, Backend, Frame, QueryError, QueryFault, ReadError, SubmitError};
 use crate::ledger::receipt::{Code, Refusal};
 use crate::ledger::rows::Subnet;
 use crate::net::{Command, Transport};
@@ -25,9 +25,9 @@ use crate::protocol::hello::Roles;
 use crate::protocol::ids::{AccountId, Digest, Height, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport, ModelReport,
-    Moment, NodeState, NodeStatus, PeersReport, Readiness, ReadinessCheck, Share, SubmitReport, SubnetReport,
-    SupplyReport, TransactionReport, WeightsReport,
+    AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport,
+    ModelReport, Moment, NodeState, NodeStatus, PeersReport, Readiness, ReadinessCheck, Share, SubmitReport,
+    SubnetReport, SupplyReport, TransactionReport, WeightsReport,
 };
 use crate::protocol::transaction::{Class, Role, SignedTransaction};
 
@@ -271,8 +271,7 @@ impl Backend for Asks {
                 row.notes.push("not registered yet: `starling subnet register` gives it a seat".to_owned());
                 continue;
             };
-            let seats: Vec<_> =
-                view.state.members(row.subnet).filter(|(_, seat)| seat.role == Role::Miner).collect();
+            let seats: Vec<_> = view.state.members(row.subnet).filter(|(_, seat)| seat.role == Role::Miner).collect();
             let Some(own) = view.state.member(row.subnet, member) else { continue };
             let better = seats.iter().filter(|(_, seat)| seat.incentive > own.incentive).count();
             row.member = Some(member);
@@ -350,7 +349,9 @@ fn submit_error(refusal: &Refusal) -> SubmitError {
         Refusal::FeeNotPayable { .. } | Refusal::NoEffect(Code::BalanceTooLow) => {
             return SubmitError::Insufficient(message);
         }
-        Refusal::PoolFull | Refusal::BodyFull | Refusal::AccountFull { .. } => return SubmitError::Unavailable(message),
+        Refusal::PoolFull | Refusal::BodyFull | Refusal::AccountFull { .. } => {
+            return SubmitError::Unavailable(message);
+        }
         Refusal::Expired { .. } => "expired",
         Refusal::ValidTooLong { .. } => "valid_too_long",
         Refusal::UnknownAccount => "unknown_account",

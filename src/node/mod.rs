@@ -205,7 +205,12 @@ impl Node {
                     node_key: parts.keys.node.clone(),
                     account_key: parts.keys.account.clone(),
                     consensus_key: parts.keys.consensus.clone(),
-                    committee: parts.committee.members().iter().map(|member| member.key).collect::<BTreeSet<PublicKey>>(),
+                    committee: parts
+                        .committee
+                        .members()
+                        .iter()
+                        .map(|member| member.key)
+                        .collect::<BTreeSet<PublicKey>>(),
                     roles: parts.roles,
                     software: format!("starling/{}", env!("CARGO_PKG_VERSION")),
                     peers_target: parts.peers_target,

@@ -74,8 +74,9 @@ pub fn run(config: Config) -> Result<(), StartError> {
         LogFormat::Human => LogStyle::Human,
         LogFormat::Json => LogStyle::Json,
     };
-    telemetry::start_log(&config.log.filter, style)
-        .map_err(|error| StartError::new(3, format!("log.filter: {error}"), "write it like `info` or `starling=debug`"))?;
+    telemetry::start_log(&config.log.filter, style).map_err(|error| {
+        StartError::new(3, format!("log.filter: {error}"), "write it like `info` or `starling=debug`")
+    })?;
     let metrics =
         telemetry::start_metrics().map_err(|error| StartError::new(1, format!("metrics: {error}"), String::new()))?;
     System::new().block_on(live(config, metrics))
@@ -98,8 +99,11 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
     let page = api::MetricsPage::new(move || metrics.render() + &transport.metrics_text());
     let servers = serve(&config, &backend, page)?;
     for miner in miners {
-        let links =
-            miners::Links { run_job: to(&node.worker_pool), load_model: to(&node.worker_pool), serve: to(&node.query_dispatcher) };
+        let links = miners::Links {
+            run_job: to(&node.worker_pool),
+            load_model: to(&node.worker_pool),
+            serve: to(&node.query_dispatcher),
+        };
         let models = models.clone();
         actix::spawn(async move {
             let subnet = miner.subnet;
@@ -182,10 +186,7 @@ async fn told_to_stop() -> &'static str {
 }
 
 /// Everything the configuration names, opened and checked.
-fn gather(
-    config: &Config,
-    fatal: Arc<dyn Fn(String) + Send + Sync>,
-) -> Result<(Parts, Vec<Miner>), StartError> {
+fn gather(config: &Config, fatal: Arc<dyn Fn(String) + Send + Sync>) -> Result<(Parts, Vec<Miner>), StartError> {
     let genesis = read_genesis(config)?;
     let committee = committee_of(&genesis).map_err(|error| StartError::new(3, format!("genesis: {error}"), ""))?;
     let keys = read_keys(config)?;
@@ -259,7 +260,11 @@ fn read_keys(config: &Config) -> Result<Keys, StartError> {
     let open = |name: &str| {
         keystore.open_with(name, passphrase).map_err(|error| {
             let exit = if matches!(error, KeyError::Locked(_)) { 5 } else { 3 };
-            StartError::new(exit, error.to_string(), "`starling key list` shows what is there; `starling init` makes keys")
+            StartError::new(
+                exit,
+                error.to_string(),
+                "`starling key list` shows what is there; `starling init` makes keys",
+            )
         })
     };
     let votes = config.has(Role::Validator);
@@ -271,8 +276,11 @@ fn read_keys(config: &Config) -> Result<Keys, StartError> {
     })
 }
 
-type OpenJournal =
-    (Box<dyn crate::actors::checkpointer::VoteJournal>, Vec<crate::consensus::Record>, Option<crate::protocol::keys::SecretKey>);
+type OpenJournal = (
+    Box<dyn crate::actors::checkpointer::VoteJournal>,
+    Vec<crate::consensus::Record>,
+    Option<crate::protocol::keys::SecretKey>,
+);
 
 /// The vote journal, and the consensus key if it may be used (C40).
 fn open_journal(

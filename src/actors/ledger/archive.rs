@@ -15,7 +15,7 @@ use crate::protocol::codec::{self, CodecError};
 use crate::protocol::committee::Committee;
 use crate::protocol::genesis::Genesis;
 use crate::protocol::ids::{ChainId, Digest, Height};
-use crate::store::kv::{Kv, StoreError, Table, Write};
+use crate::store::kv::{Kv, Pair, StoreError, Table, Write};
 
 const CHAIN: &[u8] = b"chain";
 const HEIGHT: &[u8] = b"height";
@@ -103,10 +103,8 @@ impl Archive {
             None => {
                 let state = State::genesis(genesis);
                 let tip = Tip::genesis(&state, committee);
-                let mut batch = vec![
-                    Write::put(Table::Meta, CHAIN, ours.0),
-                    Write::put(Table::Meta, HEIGHT, 0_u64.to_be_bytes()),
-                ];
+                let mut batch =
+                    vec![Write::put(Table::Meta, CHAIN, ours.0), Write::put(Table::Meta, HEIGHT, 0_u64.to_be_bytes())];
                 batch.extend(state.rows().into_iter().map(|(key, value)| Write::put(Table::State, key, value)));
                 archive.kv.commit(&batch)?;
                 Ok((archive, state, tip))
@@ -123,8 +121,8 @@ impl Archive {
         }
     }
 
-    fn rows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    fn rows(&self) -> Result<Vec<Pair>, StoreError> {
+        let mut rows: Vec<Pair> = Vec::new();
         let mut from = Vec::new();
         loop {
             let page = self.kv.range(Table::State, &from, PAGE)?;

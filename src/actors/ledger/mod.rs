@@ -117,7 +117,6 @@ heard! { "ledger":
 }
 super::mail::stops! { Ledger }
 
-
 /// The edges.
 pub struct Links {
     pub height_finalised: Option<Recipient<HeightFinalised>>,
@@ -178,12 +177,7 @@ impl Ledger {
 
     fn at(&self, header: &Header) -> At {
         let account = self.params.committee.get(header.proposer).map(|member| member.account).unwrap_or_default();
-        At {
-            height: header.height,
-            timestamp_ms: header.timestamp_ms,
-            proposer: account,
-            parent: header.parent_hash,
-        }
+        At { height: header.height, timestamp_ms: header.timestamp_ms, proposer: account, parent: header.parent_hash }
     }
 
     fn roots(&self, executed: &Executed) -> Roots {
@@ -235,13 +229,16 @@ impl Ledger {
             Ok(executed) => executed,
             Err(error) => return Some(Err(error.to_string())),
         };
-        let (ours, theirs) = (self.roots(&executed), Roots {
-            state_root: header.state_root,
-            receipt_root: header.receipt_root,
-            record_root: header.record_root,
-            next_set_hash: header.next_set_hash,
-            params_hash: header.params_hash,
-        });
+        let (ours, theirs) = (
+            self.roots(&executed),
+            Roots {
+                state_root: header.state_root,
+                receipt_root: header.receipt_root,
+                record_root: header.record_root,
+                next_set_hash: header.next_set_hash,
+                params_hash: header.params_hash,
+            },
+        );
         if ours != theirs {
             return Some(Err(format!("its roots {theirs:?} are not ours {ours:?}")));
         }

@@ -15,9 +15,9 @@ use crate::protocol::committee::Committee;
 use crate::protocol::ids::{AccountId, Digest, Height, MemberId, SubnetId};
 use crate::protocol::parameters::SubnetRules;
 use crate::protocol::report::{
-    AccountReport, CheckpointReport, CommitteeReport, CommitteeRow, FeesReport, HeadReport, Membership, MetagraphReport,
-    MetagraphRow, Moment, Motes, Share, SubnetBrief, SubnetReport, SupplyReport, TransactionBrief, TransactionReport,
-    TransactionState, WeightEntry, WeightsReport, WeightsRow,
+    AccountReport, CheckpointReport, CommitteeReport, CommitteeRow, FeesReport, HeadReport, Membership,
+    MetagraphReport, MetagraphRow, Moment, Motes, Share, SubnetBrief, SubnetReport, SupplyReport, TransactionBrief,
+    TransactionReport, TransactionState, WeightEntry, WeightsReport, WeightsRow,
 };
 use crate::protocol::transaction::{Action, Role, SignedTransaction, VALID_HEIGHTS_MAX};
 use crate::protocol::units::format_star;
@@ -132,7 +132,13 @@ impl View {
     pub fn account(&self, id: AccountId) -> AccountReport {
         let Some(view) = self.state.account_view(&id) else {
             let height = self.state.height();
-            return AccountReport { account: id, display: format_star(0), nonce: self.next_nonce, height, ..Default::default() };
+            return AccountReport {
+                account: id,
+                display: format_star(0),
+                nonce: self.next_nonce,
+                height,
+                ..Default::default()
+            };
         };
         let membership = |seat: &crate::ledger::view::Membership| Membership {
             subnet: seat.subnet,

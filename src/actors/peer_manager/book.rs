@@ -40,14 +40,29 @@ const DIALS_PER_TICK: usize = 8;
 /// What the book wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
-    Dial { node: NodeId, addresses: Vec<String> },
-    Drop { node: NodeId, ban_ms: Option<u64> },
+    Dial {
+        node: NodeId,
+        addresses: Vec<String>,
+    },
+    Drop {
+        node: NodeId,
+        ban_ms: Option<u64>,
+    },
     /// Say hello, and hear one.
-    Greet { node: NodeId },
-    Admit { node: NodeId },
-    Score { node: NodeId, score: f64 },
+    Greet {
+        node: NodeId,
+    },
+    Admit {
+        node: NodeId,
+    },
+    Score {
+        node: NodeId,
+        score: f64,
+    },
     /// The connected nodes of the other committee members.
-    Voters { nodes: Vec<NodeId> },
+    Voters {
+        nodes: Vec<NodeId>,
+    },
 }
 
 /// What the book is told once.
@@ -178,8 +193,7 @@ impl Book {
             }
             peer.dials = 0;
             let (address, since_ms) = (address.clone(), now_ms);
-            let link =
-                Link { address, outbound: *outbound, since_ms, hellos: 1, hello_at_ms: now_ms, admitted: false };
+            let link = Link { address, outbound: *outbound, since_ms, hellos: 1, hello_at_ms: now_ms, admitted: false };
             peer.link = Some(link);
             acts.push(Act::Greet { node: *node });
         }
@@ -381,11 +395,9 @@ impl Book {
 
     fn voters_changed(&mut self) -> Option<Act> {
         let is_member = |peer: &Peer| {
-            peer.admitted()
-                && peer.claims(ClaimKind::Consensus).is_some_and(|key| self.params.committee.contains(&key))
+            peer.admitted() && peer.claims(ClaimKind::Consensus).is_some_and(|key| self.params.committee.contains(&key))
         };
-        let nodes: Vec<NodeId> =
-            self.peers.iter().filter(|(_, peer)| is_member(peer)).map(|(node, _)| *node).collect();
+        let nodes: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| is_member(peer)).map(|(node, _)| *node).collect();
         if nodes == self.voters {
             return None;
         }
@@ -567,9 +579,8 @@ mod tests {
         book.registered(Registry { height: 1, miners });
         let wish = PickMiners { subnet: SubnetId(1), count: 1, members: None, exclude: vec![] };
         let mut chance = Chance::from_seed([1; 32]);
-        let mut count = |book: &Book| {
-            (0..1_000).filter(|_| book.pick(&wish, &mut chance)[0].member == MemberId(1)).count()
-        };
+        let mut count =
+            |book: &Book| (0..1_000).filter(|_| book.pick(&wish, &mut chance)[0].member == MemberId(1)).count();
         let before = count(&book);
         assert!((650..850).contains(&before), "{before}");
         for _ in 0..3 {

@@ -168,7 +168,6 @@ heard! { "peer_manager":
 }
 super::mail::stops! { PeerManager }
 
-
 /// Where the peer store's bytes go; the actor never touches a disk itself.
 pub type Remember = Arc<dyn Fn(Vec<Remembered>) + Send + Sync>;
 

@@ -100,7 +100,6 @@ heard! { "query_dispatcher":
 }
 super::mail::stops! { QueryDispatcher }
 
-
 /// To whom the dispatcher speaks.
 #[derive(Clone, Debug)]
 pub struct Links {

@@ -178,7 +178,6 @@ heard! { "router":
 }
 super::mail::stops! { Router }
 
-
 /// The edges. A node without a role has no actor for it, and messages for that actor are answered here.
 pub struct Links {
     pub peers_seen: Recipient<PeersSeen>,
@@ -450,9 +449,9 @@ impl Router {
         deadline_ms: u64,
     ) -> oneshot::Receiver<Result<Vec<u8>, net::AskError>> {
         let (sender, receiver) = oneshot::channel();
-        let opened = self.next_id().filter(|&id| {
-            self.command(Command::Ask(net::Ask { id, to, protocol, items, data, deadline_ms }))
-        });
+        let opened = self
+            .next_id()
+            .filter(|&id| self.command(Command::Ask(net::Ask { id, to, protocol, items, data, deadline_ms })));
         match opened {
             Some(id) => {
                 self.asks.insert(id, Waiting::Once(sender));
@@ -498,9 +497,7 @@ impl Router {
             Outbound::Certificate(certificate) => {
                 (Topic::Certificate, codec::encode(&Certified::Certificate(certificate.clone())))
             }
-            Outbound::Evidence(evidence) => {
-                (Topic::Certificate, codec::encode(&Certified::Evidence(evidence.clone())))
-            }
+            Outbound::Evidence(evidence) => (Topic::Certificate, codec::encode(&Certified::Evidence(*evidence))),
             Outbound::Transaction(bytes) => (Topic::Transaction, bytes.clone()),
             Outbound::Weights(bytes) => (Topic::Weights, bytes.clone()),
             Outbound::Presence(envelope) => (Topic::Presence, codec::encode(envelope)),
@@ -631,7 +628,8 @@ impl Handler<OpenQuery> for Router {
 impl Handler<CancelQuery> for Router {
     type Result = ();
     fn handle(&mut self, cancel: CancelQuery, _: &mut Self::Context) {
-        let named = |waiting: &Waiting| matches!(waiting, Waiting::Frames { attempt, .. } if *attempt == cancel.attempt);
+        let named =
+            |waiting: &Waiting| matches!(waiting, Waiting::Frames { attempt, .. } if *attempt == cancel.attempt);
         let found = self.asks.iter().find(|(_, waiting)| named(waiting)).map(|(id, _)| *id);
         if let Some(id) = found {
             self.asks.remove(&id);

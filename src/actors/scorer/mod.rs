@@ -86,7 +86,6 @@ pub type Opinions = BTreeMap<SubnetId, BTreeMap<MemberId, Opinion>>;
 heard! { "scorer": AnswersCollected => (), HeightFinalised => (), ReadScores => Opinions }
 super::mail::stops! { Scorer }
 
-
 /// A vector that is committed and not yet opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
@@ -224,8 +223,8 @@ impl Scorer {
         desk.rounds_put += 1;
         // Fresh from the newest checkpoint, and closed to everybody without our secret: nobody knew the question (M3).
         let secret = hash("starling/1 challenge secret", &[self.params.account.seed()]);
-        let round = [seat.subnet.0.to_le_bytes(), (desk.rounds_put as u32).to_le_bytes()].concat();
-        let seed = hash("starling/1 challenge", &[&secret.0, &tip.0, &seat.epoch.to_le_bytes(), &round]);
+        let (subnet, round) = (seat.subnet.0.to_le_bytes(), desk.rounds_put.to_le_bytes());
+        let seed = hash("starling/1 challenge", &[&secret.0, &tip.0, &subnet, &seat.epoch.to_le_bytes(), &round]);
         let challenge = Arc::new(desk.task.challenge(seed, self.params.samples));
         self.next_challenge += 1;
         let id = self.next_challenge;

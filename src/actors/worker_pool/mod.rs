@@ -80,7 +80,6 @@ heard! { "worker_pool":
 }
 super::mail::stops! { WorkerPool }
 
-
 /// Makes an engine, on the worker's own thread when its first order comes.
 pub type EngineMaker = Arc<dyn Fn() -> Box<dyn Engine> + Send + Sync>;
 
