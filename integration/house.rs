@@ -104,11 +104,11 @@ fn word(c: char) -> bool {
 
 /// The line numbers where a name stands as a whole path, not as a part of another name.
 fn lines_with(code: &str, name: &str) -> Vec<usize> {
+    // A letter on both sides of an end makes it the middle of another name.
+    let joined = |before: Option<char>, after: Option<char>| before.is_some_and(word) && after.is_some_and(word);
     let whole = |line: &str, at: usize| {
-        let before = line[..at].chars().next_back().unwrap_or(' ');
-        let after = line[at + name.len()..].chars().next().unwrap_or(' ');
-        !(word(before) && word(name.chars().next().unwrap_or(' ')))
-            && !(word(after) && word(name.chars().next_back().unwrap_or(' ')))
+        let (before, after) = (line[..at].chars().next_back(), line[at + name.len()..].chars().next());
+        !joined(before, name.chars().next()) && !joined(name.chars().next_back(), after)
     };
     let hit = |line: &str| line.match_indices(name).any(|(at, _)| whole(line, at));
     code.lines().enumerate().filter(|(_, line)| hit(line)).map(|(i, _)| i + 1).collect()
@@ -197,7 +197,7 @@ fn group_heads(group: &str) -> Vec<String> {
     heads
 }
 
-fn report(rule: &str, broken: Vec<String>) {
+fn report(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}\n  {}\n", broken.join("\n  "));
 }
 
@@ -217,7 +217,7 @@ fn a_layer_names_only_those_below_it() {
             }
         }
     }
-    report("what may depend on what", broken);
+    report("what may depend on what", &broken);
 }
 
 /// A name and the places that may use it: path prefixes below the repository. No prefix: nobody may.
@@ -281,7 +281,7 @@ fn the_core_is_pure() {
             broken.extend(lines_with(&source.code, name).iter().map(|l| format!("{}:{l}: {name}", source.path)));
         }
     }
-    report("protocol, ledger, consensus and ml name no clock, chance, file, thread or network", broken);
+    report("protocol, ledger, consensus and ml name no clock, chance, file, thread or network", &broken);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn integers_decide_and_maps_have_an_order() {
             broken.extend(lines_with(&source.code, name).iter().map(|l| format!("{}:{l}: {name}", source.path)));
         }
     }
-    report("no floats in ledger and consensus; no hash maps in the core", broken);
+    report("no floats in ledger and consensus; no hash maps in the core", &broken);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn walls_hold() {
             broken.extend(lines.iter().map(|l| format!("{}:{l}: {name}: {why}", source.path)));
         }
     }
-    report("walled packages stay behind their walls", broken);
+    report("walled packages stay behind their walls", &broken);
 }
 
 #[test]
@@ -332,15 +332,19 @@ fn nobody_calls_what_is_banned() {
                 .extend(lines_with(&source.whole, name).iter().map(|l| format!("{}:{l}: {name}: {why}", source.path)));
         }
     }
-    report("banned calls", broken);
+    report("banned calls", &broken);
 }
 
 #[test]
 fn every_file_says_what_it_is() {
     let silent = |s: &Source| !s.raw.starts_with("//! ");
-    let broken =
-        sources("src").iter().chain(&sources("integration")).filter(|s| silent(s)).map(|s| s.path.clone()).collect();
-    report("every file opens with //! and its owner-sentence", broken);
+    let broken = sources("src")
+        .iter()
+        .chain(&sources("integration"))
+        .filter(|s| silent(s))
+        .map(|s| s.path.clone())
+        .collect::<Vec<String>>();
+    report("every file opens with //! and its owner-sentence", &broken);
 }
 
 /// Lines before its tests that a file may have at the very most; from `LONG` on it is named.
@@ -355,8 +359,9 @@ fn files_fit_on_a_few_screens() {
     for (lines, path) in sizes.iter().take_while(|(lines, _)| *lines > LONG) {
         println!("{path}: {lines} lines before its tests; around {LONG} fit");
     }
-    let broken = sizes.iter().filter(|(n, _)| *n > LONGEST).map(|(n, p)| format!("{p}: {n} lines")).collect();
-    report("what is longer is two things", broken);
+    let broken =
+        sizes.iter().filter(|(n, _)| *n > LONGEST).map(|(n, p)| format!("{p}: {n} lines")).collect::<Vec<String>>();
+    report("what is longer is two things", &broken);
 }
 
 /// One row's message of the table in `actors/mod.rs`.
@@ -442,7 +447,7 @@ fn links_are_the_table() {
             broken.push(format!("{name}: has Links and no row in the table"));
         }
     }
-    report("the type of Links is the graph", broken);
+    report("the type of Links is the graph", &broken);
 }
 
 #[test]
@@ -456,8 +461,8 @@ fn a_message_lives_with_the_actor_that_hears_it() {
         .iter()
         .filter(|e| !declared(e))
         .map(|e| format!("`{}` is told to {} and not declared there", e.message, e.to))
-        .collect();
-    report("one struct each, beside its hearer", broken);
+        .collect::<Vec<String>>();
+    report("one struct each, beside its hearer", &broken);
 }
 
 #[test]
@@ -475,8 +480,8 @@ fn asks_form_no_cycle() {
     let broken = asks
         .iter()
         .map(|(from, to)| format!("{from} asks {}", to.iter().cloned().collect::<Vec<_>>().join(", ")))
-        .collect();
-    report("asks form no cycle; tells may", broken);
+        .collect::<Vec<String>>();
+    report("asks form no cycle; tells may", &broken);
 }
 
 /// Versions below these have published faults that a stranger can reach.
@@ -518,7 +523,7 @@ fn the_lock_file_keeps_its_floors_and_pins() {
             lock.iter().filter(|(n, v)| n == name && v != pin).map(|(n, v)| format!("{n} {v}, pinned is {pin}")),
         );
     }
-    report("the lock file", broken);
+    report("the lock file", &broken);
 }
 
 #[test]
