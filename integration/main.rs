@@ -7,5 +7,6 @@ mod checkpoints;
 mod cli;
 mod hostile;
 mod house;
+mod processes;
 mod queries;
 mod world;

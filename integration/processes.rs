@@ -1,0 +1,140 @@
+//! Real processes on real sockets with real stores: killed, restarted, outnumbered, cut off.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A devnet of this test's own; stopped and removed at the end, however it ends.
+struct Swarm {
+    dir: PathBuf,
+}
+
+impl Swarm {
+    fn up(name: &str, sizes: &[&str]) -> Self {
+        let dir = std::env::temp_dir().join(format!("starling-processes-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let swarm = Self { dir };
+        let mut words = vec!["up", "--detach", "--gateway-port", "0"];
+        words.extend(sizes);
+        let (code, document) = swarm.devnet(&words);
+        assert_eq!(code, 0, "{document}");
+        swarm
+    }
+
+    fn run(&self, words: &[&str]) -> (i32, Value) {
+        let output = Command::new(env!("CARGO_BIN_EXE_starling"))
+            .args(words)
+            .arg("--json")
+            .env("STARLING_DEVNET", &self.dir)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let document = serde_json::from_str(&text)
+            .unwrap_or_else(|e| panic!("{words:?}: {e}: {text:?} {}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap_or(-1), document)
+    }
+
+    fn devnet(&self, words: &[&str]) -> (i32, Value) {
+        let dir = self.dir.to_string_lossy().into_owned();
+        let mut all = vec!["devnet", "--dir", &dir];
+        all.extend(words);
+        self.run(&all)
+    }
+
+    /// The heights of the validators that answer, by name.
+    fn heights(&self) -> Vec<(String, u64)> {
+        let (_, document) = self.devnet(&["status"]);
+        let nodes = document["data"]["nodes"].as_array().cloned().unwrap_or_default();
+        nodes
+            .iter()
+            .filter(|node| node["name"].as_str().is_some_and(|name| name.starts_with("validator")))
+            .filter_map(|node| Some((node["name"].as_str()?.to_owned(), node["height"].as_u64()?)))
+            .collect()
+    }
+
+    fn best(&self) -> u64 {
+        self.heights().iter().map(|(_, height)| *height).max().unwrap_or(0)
+    }
+
+    /// Waits until it holds, and says how long that took.
+    fn wait(&self, what: &str, within: Duration, holds: impl Fn(&Self) -> bool) -> Duration {
+        let began = Instant::now();
+        while !holds(self) {
+            assert!(began.elapsed() < within, "{what}: not within {within:?}; heights {:?}", self.heights());
+        }
+        began.elapsed()
+    }
+
+    fn ok(&self, words: &[&str]) {
+        let (code, document) = self.devnet(words);
+        assert_eq!(code, 0, "{words:?}: {document}");
+    }
+
+    fn supply_holds(&self) {
+        let (code, document) = self.run(&["chain", "supply"]);
+        assert_eq!(code, 0, "{document}");
+        assert_eq!(document["data"]["ok"], Value::Bool(true), "{document}");
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        let dir = self.dir.to_string_lossy().into_owned();
+        let _down = Command::new(env!("CARGO_BIN_EXE_starling"))
+            .args(["devnet", "--dir", &dir, "reset", "--yes"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        let _gone = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn validators_are_killed_and_come_back() {
+    let swarm = Swarm::up("kill", &["--validators", "4", "--miners", "1"]);
+    let tip = swarm.best();
+    swarm.ok(&["chaos", "kill", "validator-2", "-9"]);
+    let going_on = swarm.wait("heights after one kill", Duration::from_secs(15), |swarm| swarm.best() >= tip + 2);
+    swarm.ok(&["chaos", "restart", "validator-2"]);
+    let caught_up = swarm.wait("validator-2 after its restart", Duration::from_secs(20), |swarm| {
+        let best = swarm.best();
+        swarm.heights().iter().any(|(name, height)| name == "validator-2" && height + 2 >= best)
+    });
+    println!("heights went on after {going_on:?}, the killed one had caught up after {caught_up:?}");
+
+    swarm.ok(&["chaos", "kill", "validator-1", "-9"]);
+    swarm.ok(&["chaos", "kill", "validator-3", "-9"]);
+    // What was on its way may still become final; then nothing more may.
+    let mut stuck = swarm.best();
+    let began = Instant::now();
+    let mut quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_secs(6) {
+        assert!(began.elapsed() < Duration::from_secs(30), "half of the stake keeps finalising");
+        let best = swarm.best();
+        if best > stuck {
+            (stuck, quiet) = (best, Instant::now());
+        }
+    }
+    swarm.ok(&["chaos", "restart", "validator-1"]);
+    swarm.ok(&["chaos", "restart", "validator-3"]);
+    let again = swarm.wait("heights after both are back", Duration::from_secs(60), |swarm| swarm.best() >= stuck + 3);
+    println!("heights went on {again:?} after both were back");
+    swarm.supply_holds();
+}
+
+#[test]
+fn a_validator_cut_off_is_missed_by_nobody_and_catches_up() {
+    let swarm = Swarm::up("cut", &["--validators", "4", "--miners", "1"]);
+    swarm.ok(&["chaos", "partition", "validator-4"]);
+    let tip = swarm.best();
+    swarm.wait("heights without validator-4", Duration::from_secs(30), |swarm| swarm.best() >= tip + 5);
+    swarm.ok(&["chaos", "heal"]);
+    swarm.wait("validator-4 after the healing", Duration::from_secs(40), |swarm| {
+        let best = swarm.best();
+        swarm.heights().iter().any(|(name, height)| name == "validator-4" && height + 2 >= best)
+    });
+    swarm.supply_holds();
+}
