@@ -15,7 +15,7 @@ ci:
 
 # Replays one world.
 world SEED:
-    STARLING_WORLD_SEED={{SEED}} cargo test --release --test integration world -- --nocapture
+    WORLD_SEEDS={{SEED}} cargo test --release --test integration seeded -- --nocapture
 
 # Fresh seeds until one fails or you stop it.
 soak:
@@ -24,8 +24,8 @@ soak:
     cargo test --release --test integration --no-run
     while true; do
         seed=$((RANDOM * 32768 + RANDOM))
-        echo "seed ${seed}"
-        STARLING_WORLD_SEED=${seed} cargo test --release --quiet --test integration world
+        echo "seeds from ${seed}"
+        WORLD_SEEDS=${seed}..$((seed + 100)) cargo test --release --quiet --test integration seeded
     done
 
 # A local swarm of ten nodes and a gateway.

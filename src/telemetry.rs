@@ -1,6 +1,7 @@
 //! What the node says about itself to operators: every metric described once, the log, and the text of `/metrics`.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -94,6 +95,28 @@ fn describe() {
     describe_gauge!("starling_weights_age_heights", "Heights since this validator's last revealed weights, by subnet");
     describe_gauge!("starling_store_bytes", Unit::Bytes, "Bytes on disk, by part");
     describe_gauge!("starling_process_rss_bytes", Unit::Bytes, "Resident memory");
+}
+
+/// Bytes on disk below a node's folder, and its memory, as gauges.
+pub fn measure_process(data_dir: &Path) {
+    #[expect(clippy::cast_precision_loss, reason = "gauges for people")]
+    let gauge = |name: &'static str, part: &'static str, bytes: u64| {
+        metrics::gauge!(name, "part" => part).set(bytes as f64);
+    };
+    for (part, name) in [("ledger", "ledger.redb"), ("votes", "votes"), ("models", "models")] {
+        gauge("starling_store_bytes", part, bytes_below(&data_dir.join(name)));
+    }
+    gauge("starling_process_rss_bytes", "process", rss_bytes());
+}
+
+/// Bytes of a file, or of the files right inside a folder; what cannot be read counts nothing.
+fn bytes_below(path: &Path) -> u64 {
+    let Ok(found) = std::fs::metadata(path) else { return 0 };
+    if found.is_file() {
+        return found.len();
+    }
+    let files = std::fs::read_dir(path).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|found| found.len()).sum()
 }
 
 /// Resident memory of this process in bytes; 0 where the system does not tell.

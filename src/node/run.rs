@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
     }
     let end = tokio::select! {
         why = failed.recv() => Err(why.unwrap_or_default()),
-        dead = watch(&node) => Err(format!("the {dead} has died")),
+        dead = watch(&node, &config.node.data_dir) => Err(format!("the {dead} has died")),
         signal = told_to_stop() => { tracing::info!(signal, "stopping"); Ok(()) }
     };
     let stopping = async {
@@ -164,9 +165,10 @@ fn serve(
 }
 
 /// Resolves with the name of an actor that is no more.
-async fn watch(node: &Node) -> &'static str {
+async fn watch(node: &Node, data_dir: &Path) -> &'static str {
     loop {
         tokio::time::sleep(WATCH).await;
+        telemetry::measure_process(data_dir);
         if let Some(dead) = node.dead() {
             return dead;
         }
@@ -332,6 +334,12 @@ fn seats(config: &Config, state: &State) -> Result<Vec<Miner>, StartError> {
     entries
         .map(|entry| {
             let (subnet, task) = need_subnet(state, &entry.subnet)?;
+            if !entry.account_key.is_empty() && entry.account_key != config.node.account_key {
+                let message =
+                    format!("the miner of \"{}\" names the account key \"{}\"", entry.subnet, entry.account_key);
+                let help = "a node speaks for one account, node.account_key; run a node of its own for another";
+                return Err(StartError::new(3, message, help));
+            }
             let spec = MinerSpec {
                 samples: usize::try_from(entry.samples).unwrap_or(usize::MAX),
                 steps: entry.steps.into(),

@@ -204,6 +204,10 @@ impl Scorer {
             let miners: Vec<MemberId> =
                 state.members(subnet).filter(|(_, member)| member.role == Role::Miner).map(|(id, _)| id).collect();
             desk.board.retain(|member| miners.binary_search(&member).is_ok());
+            let revealed = state.member(subnet, seat.member).and_then(|member| member.last_reveal);
+            #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]
+            let age = seat.height.saturating_sub(revealed.unwrap_or(0)) as f64;
+            metrics::gauge!("starling_weights_age_heights", "subnet" => subnet.to_string()).set(age);
             self.challenge(&seat, finalised.hash, miners);
             actions.extend(self.reveal(&seat));
             actions.extend(self.commit(&seat));
