@@ -35,7 +35,8 @@ impl LogStyle {
 /// # Errors
 /// The filter cannot be read; the text says where.
 pub fn start_log(filter: &str, style: LogStyle) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(filter)?;
+    // What these say at every start means nothing to an operator; a filter that names them hears it all the same.
+    let filter = EnvFilter::try_new(format!("libp2p_kad=error,actix_server=warn,{filter}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Colours are for eyes; in a file they are noise.
     let builder = builder.with_ansi(std::io::stderr().is_terminal());

@@ -7,7 +7,7 @@
 //!
 //! | from | to | messages |
 //! | --- | --- | --- |
-//! | router | peer_manager | T `PeersSeen`, T `PeerMisbehaved`, T `AddressesFound`, T `HelloArrived`, A `HearPresence` |
+//! | router | peer_manager | T `PeersSeen`, T `PeerMisbehaved`, T `AddressesFound`, T `TroubleSeen`, T `HelloArrived`, A `HearPresence` |
 //! | router | query_dispatcher | T `QueryArrived`, T `QueryWithdrawn` |
 //! | router | ledger | A `OfferTransaction` |
 //! | router | checkpointer | A `HearConsensus`, T `SyncArrived` |

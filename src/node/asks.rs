@@ -145,7 +145,10 @@ fn notes(peers: &Peers, standing: &Standing) -> Vec<String> {
     if !standing.evidence.is_empty() {
         notes.push(format!("{} committee members signed contradicting votes", standing.evidence.len()));
     }
-    notes.extend(peers.troubles.iter().take(4).cloned());
+    // Old troubles say nothing once somebody is connected.
+    if peers.rows.is_empty() {
+        notes.extend(peers.troubles.iter().take(8).cloned());
+    }
     notes
 }
 

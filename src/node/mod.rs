@@ -284,6 +284,7 @@ impl Node {
                     peers_seen: to(&peer_manager),
                     misbehaved: to(&peer_manager),
                     addresses_found: to(&peer_manager),
+                    trouble_seen: to(&peer_manager),
                     hello_arrived: to(&peer_manager),
                     hear_presence: to(&peer_manager),
                     query_arrived: to(&dispatcher),

@@ -106,6 +106,10 @@ pub struct AddressesFound {
     pub addresses: Vec<String>,
 }
 
+/// From router: why somebody could not be reached, in words. Lost: it is tried again, and fails again.
+#[derive(Clone, Debug)]
+pub struct TroubleSeen(pub String);
+
 /// From router: a peer's hello, decoded and checked, waits for ours. Lost: the peer says it again.
 #[derive(Debug)]
 pub struct HelloArrived {
@@ -164,6 +168,7 @@ pub struct Peers {
 
 heard! { "peer_manager":
     PickMiners => Vec<Pick>, QueryEnded => (), PeersSeen => (), PeerMisbehaved => (), AddressesFound => (),
+    TroubleSeen => (),
     HelloArrived => (), HearPresence => net::Validity, RegistryChanged => (), HeightReached => (), ReadPeers => Peers,
 }
 super::mail::stops! { PeerManager }
@@ -300,8 +305,7 @@ impl PeerManager {
 
     /// A hello that does not hold: another network is only another network, anything else is a lie.
     fn refuse(&mut self, node: NodeId, error: &HelloError) -> Vec<Act> {
-        tracing::warn!(peer = %node.short(), %error, "refused a peer");
-        self.trouble(format!("peer {}: {error}", node.short()));
+        self.trouble(format!("refused peer {}: {error}", node.short()));
         match error {
             HelloError::OtherChain { .. } => vec![Act::Drop { node, ban_ms: Some(600_000) }],
             _ => self.book.scored(self.now(), node, -100.0),
@@ -312,7 +316,11 @@ impl PeerManager {
         tell(&self.links.peers_admitted, PeersAdmitted(self.book.admitted_nodes()));
     }
 
+    /// Keeps what went wrong for whoever asks why nobody is connected; said in the log when it is new.
     fn trouble(&mut self, text: String) {
+        if !self.troubles.contains(&text) {
+            tracing::warn!("{text}");
+        }
         self.troubles.retain(|known| *known != text);
         self.troubles.insert(0, text);
         self.troubles.truncate(16);
@@ -380,6 +388,13 @@ impl Handler<AddressesFound> for PeerManager {
     type Result = ();
     fn handle(&mut self, found: AddressesFound, _: &mut Self::Context) {
         self.book.found(found.node, &found.addresses);
+    }
+}
+
+impl Handler<TroubleSeen> for PeerManager {
+    type Result = ();
+    fn handle(&mut self, TroubleSeen(text): TroubleSeen, _: &mut Self::Context) {
+        self.trouble(text);
     }
 }
 

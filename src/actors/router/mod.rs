@@ -19,7 +19,7 @@ pub use door::{Class, Door};
 use super::checkpointer::{ConsensusMessage, HearConsensus, SyncArrived};
 use super::ledger::OfferTransaction;
 use super::mail::{ask, heard, tell};
-use super::peer_manager::{AddressesFound, HearPresence, HelloArrived, PeerMisbehaved, PeersSeen};
+use super::peer_manager::{AddressesFound, HearPresence, HelloArrived, PeerMisbehaved, PeersSeen, TroubleSeen};
 use super::query_dispatcher::{QueryArrived, QueryWithdrawn};
 use crate::net::{self, Command, Event, Protocol, Topic, Transport, Validity};
 use crate::protocol::checkpoint::{Certificate, Evidence, Proposal, Vote};
@@ -183,6 +183,7 @@ pub struct Links {
     pub peers_seen: Recipient<PeersSeen>,
     pub misbehaved: Recipient<PeerMisbehaved>,
     pub addresses_found: Recipient<AddressesFound>,
+    pub trouble_seen: Recipient<TroubleSeen>,
     pub hello_arrived: Recipient<HelloArrived>,
     pub hear_presence: Recipient<HearPresence>,
     pub query_arrived: Recipient<QueryArrived>,
@@ -228,6 +229,10 @@ impl Router {
         tell(&self.links.misbehaved, PeerMisbehaved { node, cost, why });
     }
 
+    fn trouble(&self, text: String) {
+        tell(&self.links.trouble_seen, TroubleSeen(text));
+    }
+
     fn tell_seen(&self) {
         let connected = self.connected.iter().map(|(node, (address, out))| (*node, address.clone(), *out)).collect();
         tell(&self.links.peers_seen, PeersSeen { connected, local_addresses: self.listening.clone() });
@@ -253,13 +258,20 @@ impl Router {
                 self.tell_seen();
             }
             Event::DialFailed { node, address, reason } => {
-                let peer = node.map(|node| node.short()).unwrap_or_default();
-                tracing::debug!(peer, address, reason, "could not connect");
+                let peer = node.map(|node| format!(" (peer {})", node.short())).unwrap_or_default();
+                self.trouble(format!("could not connect to {address}{peer}: {reason}"));
             }
             Event::Discovered { node, addresses } => {
                 tell(&self.links.addresses_found, AddressesFound { node, addresses });
             }
             Event::Misbehaved { node, offence } => {
+                if let net::Offence::WrongNetwork { theirs } = &offence {
+                    let ours = net::tables::network_version(&self.chain);
+                    let peer = node.short();
+                    self.trouble(format!(
+                        "peer {peer} belongs to another network: it says {theirs}, ours is {ours}; compare the genesis files"
+                    ));
+                }
                 let (cost, why) = cost_of(&offence);
                 self.blame(node, cost, why);
             }
