@@ -184,6 +184,19 @@ fn a_disk_that_fails_ends_the_node_before_it_says_anything() {
     });
 }
 
+#[test]
+fn an_actor_that_died_is_missed() {
+    run(&plan(13), |world| async move {
+        world.start_all();
+        world.reach(&ALL, 3, 30).await;
+        world.outlaw(1);
+        assert_eq!(world.lose_the_ledger(1).await, Some("ledger"));
+        world.crash(1);
+        world.reach(&[0, 2, 3], 8, 60).await;
+        world.check().await;
+    });
+}
+
 /// A seeded life: weather, cuts, crashes and restarts in any order, then calm, then progress.
 async fn turmoil(world: World) {
     world.start_all();

@@ -56,6 +56,13 @@ fn pay_follows_quality() {
                 if probabilities.len() == 2 && probabilities.iter().all(|row| row.len() == CLASSES)),
             "{frames:?}"
         );
+        // Who stops answering fades out, and somebody else has the pay.
+        world.crash(best);
+        let tip = world.height(0).await;
+        world.reach(&[0], tip + 60, 150).await;
+        let (faded, left) = (incentive(&world, best).await, incentive(&world, late).await);
+        assert!(u64::from(faded) * 4 < u64::from(paid), "gone for six epochs and still at {faded} of {paid}");
+        assert!(left > faded, "the one that answers has {left}, the one that is gone {faded}");
         world.check().await;
     });
 }

@@ -13,7 +13,7 @@ use starling::actors::checkpointer::{ReadConsensus, Standing, VoteJournal};
 use starling::actors::clock::Clock;
 use starling::actors::ledger::archive::Archive;
 use starling::actors::ledger::{ReadLedger, SubmitTransaction, View};
-use starling::actors::mail::{ask, tell, to};
+use starling::actors::mail::{Stop, ask, tell, to};
 use starling::actors::peer_manager::{Peers, ReadPeers, Remembered};
 use starling::actors::query_dispatcher::{self, Frame, SubmitQuery};
 use starling::actors::router::{Outbound, Publish};
@@ -403,6 +403,13 @@ impl World {
             frames.push(frame);
         }
         frames
+    }
+
+    /// Ends one actor of a citizen as a panic would, and says which one the watchdog then misses.
+    pub async fn lose_the_ledger(&self, of: usize) -> Option<&'static str> {
+        self.with_node(of, |node| node.ledger.try_send(Stop).expect("a mailbox with room"));
+        self.pass(1_000).await;
+        self.with_node(of, Node::dead)
     }
 
     pub fn failures(&self) -> Vec<(usize, String)> {
