@@ -221,7 +221,14 @@ impl Scorer {
     fn challenge(&mut self, seat: &Seat, tip: Digest, miners: Vec<MemberId>) {
         let due = seat.rounds_due(self.params.rounds);
         let Some(desk) = self.desks.get_mut(&seat.subnet) else { return };
-        if desk.rounds_put >= due || miners.is_empty() || self.in_flight.len() >= CHALLENGES_MAX {
+        if desk.rounds_put >= due || miners.is_empty() {
+            return;
+        }
+        if desk.rounds_put == 0 {
+            // What no report came for in the last epoch never will; kept, such challenges would fill the table for good.
+            self.in_flight.retain(|_, waiting| waiting.subnet != seat.subnet);
+        }
+        if self.in_flight.len() >= CHALLENGES_MAX {
             return;
         }
         desk.rounds_put += 1;
