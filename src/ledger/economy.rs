@@ -3,6 +3,8 @@
 //! Every division here gives away exactly what there was: the parts of a pot sum to the pot (E19), and a fee is what is
 //! burned and what the proposer gets.
 
+pub mod supply;
+
 use super::rows::Supply;
 
 /// Hundredths of a percent in a whole.

@@ -2,17 +2,23 @@
 //!
 //! Epoch e of a subnet is open from the height that opens it (heights ≡ id modulo tempo) to the one that opens e + 1.
 //! Its commits count while it is open, its reveals in the first `reveal_window` heights after, and at the end of that
-//! window it is settled: `incentive::close` says who earned what, and what was minted for it is paid to the mote. At
+//! window it is settled: an `EpochJob` says who earned what, and what was minted for it is paid to the mote. At
 //! most two subnets are settled at one height; the others wait for the next, and until a subnet is settled it opens no
 //! further epoch. Nothing is skipped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::draft::Draft;
 use super::economy::{largest_remainder, mintable};
 use super::event::{EpochClosed, EpochOpened, Event};
-use super::incentive::{EpochInput, EpochOutcome, MinerInput, ValidatorInput, close};
+use super::incentive::fixed::{ONE, to_raw32};
+use super::incentive::{
+    BOND_FLOOR, BondBlock, ColumnInput, EpochInput, EpochJob, EpochResult, EpochRules, RowInput, Switches, Workspace,
+};
 use super::rows::{Account, Bonds, Commit, Due, DueReason, Member, Subnet, Vector};
 use super::state::next_open;
-use crate::protocol::ids::{Epoch, Height, MemberId, SubnetId};
+use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, SubnetId};
 use crate::protocol::transaction::Role;
 
 /// Subnets settled at one height (L6).
@@ -77,7 +83,6 @@ fn open(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> 
 fn remove(draft: &mut Draft, subnet: SubnetId, id: MemberId, member: &Member, height: Height) {
     draft.remove::<Member>(&(subnet, id));
     draft.remove::<Vector>(&(subnet, id));
-    draft.remove::<Bonds>(&(subnet, id));
     if member.bond > 0 {
         let at = height.saturating_add(draft.parameters().exit_heights);
         super::due::push(
@@ -93,12 +98,14 @@ fn remove(draft: &mut Draft, subnet: SubnetId, id: MemberId, member: &Member, he
 fn settle(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> EpochClosed {
     let epoch = subnet.epoch.saturating_sub(1);
     let (input, missed) = input(draft, id, &subnet, epoch, height);
-    let outcome = close(input);
+    let job = EpochJob::new(input);
+    assert!(job.is_ok(), "violation: the members or vectors of subnet {id} are malformed");
+    let outcome = job.map(|job| job.run(&mut Workspace::new())).unwrap_or_default();
     store(draft, id, &outcome, &missed);
     let half = subnet.rules.emission / 2;
     let rest = subnet.rules.emission - half;
-    let miners: Vec<(MemberId, u64)> = outcome.miners.iter().map(|m| (m.member, m.incentive)).collect();
-    let validators: Vec<(MemberId, u64)> = outcome.validators.iter().map(|v| (v.member, v.dividend)).collect();
+    let miners: Vec<(MemberId, u64)> = outcome.columns.iter().map(|m| (m.member, m.incentive.unsigned_abs())).collect();
+    let validators: Vec<(MemberId, u64)> = outcome.rows.iter().map(|v| (v.member, v.dividend.unsigned_abs())).collect();
     let paid_miners = pay(draft, id, half, &mut subnet.carried_miners, &miners);
     let paid_validators = pay(draft, id, rest, &mut subnet.carried_validators, &validators);
     carry(&mut subnet);
@@ -141,46 +148,76 @@ fn input(
             missed.push(key.2);
         }
     }
-    let (mut validators, mut miners) = (Vec::new(), Vec::new());
+    let (mut rows, mut columns, mut accounts) = (Vec::new(), Vec::new(), Vec::new());
     for (member_id, member) in draft.members(id) {
         match member.role {
-            Role::Miner => miners.push(MinerInput { member: member_id, account: member.account }),
-            Role::Validator => validators.push(ValidatorInput {
-                member: member_id,
-                account: member.account,
-                stake: draft.stake(&member.account),
-                permit: member.permit,
-                last_reveal: member.last_reveal,
-                missed: missed.contains(&member_id),
-                weights: draft.get::<Vector>(&(id, member_id)).map(|v| v.weights.clone()).unwrap_or_default(),
-                bonds: draft.get::<Bonds>(&(id, member_id)).map(|b| b.entries.clone()).unwrap_or_default(),
-            }),
+            Role::Miner => {
+                columns.push(ColumnInput { member: member_id, registered: member.registered, reset: false });
+            }
+            Role::Validator => {
+                let vector = draft.get::<Vector>(&(id, member_id));
+                let weights = vector.map(|v| v.weights.iter().map(|(id, w)| (*id, u32::from(*w))).collect());
+                rows.push(RowInput {
+                    member: member_id,
+                    stake: draft.stake(&member.account),
+                    permit: member.permit,
+                    last_activity: member.last_reveal,
+                    missed: missed.contains(&member_id),
+                    commit: None,
+                    gate: ONE,
+                    weights: weights.unwrap_or_else(|| Arc::from([])),
+                });
+            }
         }
+        accounts.push((member.account, member.role, member_id));
     }
-    (EpochInput { height, rules: subnet.rules.clone(), validators, miners }, missed)
+    let input = EpochInput {
+        switches: Switches::of(&subnet.rules),
+        rules: EpochRules::of(&subnet.rules),
+        height,
+        last_close: subnet.last_settled,
+        owner: None,
+        miner_pot: 0,
+        validator_pot: 0,
+        rows,
+        columns,
+        related: related(&accounts),
+        bonds: draft.range::<Bonds>((id, 0, 0)..=(id, 0, u32::MAX)).map(|(_, bonds)| bonds.block.clone()).collect(),
+        bond_floor: BOND_FLOOR,
+    };
+    (input, missed)
+}
+
+/// Validators and miners of one account (D8).
+fn related(accounts: &[(AccountId, Role, MemberId)]) -> Vec<(MemberId, MemberId)> {
+    let of = |role: Role| accounts.iter().filter(move |at| at.1 == role);
+    let pairs = of(Role::Validator).flat_map(|v| of(Role::Miner).filter(|m| m.0 == v.0).map(|m| (v.2, m.2)));
+    pairs.collect()
 }
 
 /// Keeps what the epoch came to (Y16).
-fn store(draft: &mut Draft, id: SubnetId, outcome: &EpochOutcome, missed: &[MemberId]) {
-    use super::incentive::fixed::to_raw32;
-    for miner in &outcome.miners {
+fn store(draft: &mut Draft, id: SubnetId, outcome: &EpochResult, missed: &[MemberId]) {
+    for miner in &outcome.columns {
         draft.change::<Member>(&(id, miner.member), |member| {
             member.consensus = to_raw32(miner.consensus);
             member.incentive = to_raw32(miner.incentive);
         });
     }
-    for validator in &outcome.validators {
+    for validator in &outcome.rows {
         draft.change::<Member>(&(id, validator.member), |member| {
             member.trust = to_raw32(validator.trust);
             member.dividend = to_raw32(validator.dividend);
             member.permit = validator.permit;
             member.missed = member.missed.saturating_add(u32::from(missed.contains(&validator.member)));
         });
-        if validator.bonds.is_empty() {
-            draft.remove::<Bonds>(&(id, validator.member));
-        } else {
-            draft.put(&(id, validator.member), Bonds { entries: validator.bonds.clone() });
-        }
+    }
+    let blocks: BTreeMap<u32, BondBlock> = outcome.bonds.blocks(&outcome.rows, &outcome.columns).into_iter().collect();
+    let old: Vec<u32> = draft.range::<Bonds>((id, 0, 0)..=(id, 0, u32::MAX)).map(|(key, _)| key.2).collect();
+    for number in old.into_iter().filter(|number| !blocks.contains_key(number)) {
+        draft.remove::<Bonds>(&(id, 0, number));
+    }
+    for (number, block) in blocks {
+        draft.put(&(id, 0, number), Bonds { block: Arc::new(block) });
     }
 }
 

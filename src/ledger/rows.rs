@@ -3,6 +3,9 @@
 //! Every record is a fixed layout behind a version byte, with one encoding per value. `held` says how many motes a
 //! record holds: the sum over all records, and what was burned, is what was ever issued (L7).
 
+use std::sync::Arc;
+
+use super::incentive::BondBlock;
 use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey};
 use crate::protocol::layout::{LayoutError, Reader, Writer};
 use crate::protocol::parameters::{Parameters, SubnetRules};
@@ -278,22 +281,19 @@ impl Row for Vector {
     }
 }
 
-/// A validator's bonds: (miner, raw 0.32), ids ascending.
+/// The bonds on 64 miners of a subnet's mechanism; a record exists only while there are any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bonds {
-    pub entries: Vec<(MemberId, u32)>,
+    pub block: Arc<BondBlock>,
 }
 
 impl Row for Bonds {
     fn write(&self, to: Writer) -> Writer {
-        let to = to.u16(u16::try_from(self.entries.len()).unwrap_or(u16::MAX));
-        self.entries.iter().fold(to, |to, (member, bond)| to.u32(member.0).u32(*bond))
+        self.block.write(to)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        let count = from.u16()?;
-        let entries: Result<_, LayoutError> = (0..count).map(|_| Ok((MemberId(from.u32()?), from.u32()?))).collect();
-        Ok(Self { entries: entries? })
+        BondBlock::read(from).map(|block| Self { block: Arc::new(block) })
     }
 }
 

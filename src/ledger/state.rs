@@ -131,7 +131,7 @@ tables! {
     4 members: (SubnetId, MemberId) => Member, index_member;
     5 commits: (SubnetId, Epoch, MemberId) => Commit;
     6 vectors: (SubnetId, MemberId) => Vector;
-    7 bonds: (SubnetId, MemberId) => Bonds;
+    7 bonds: (SubnetId, u8, u32) => Bonds;
     8 dues: (Height, u64) => Due;
 }
 

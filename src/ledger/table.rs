@@ -31,6 +31,26 @@ impl Key for AccountId {
     }
 }
 
+impl Key for u8 {
+    fn write(&self, to: Writer) -> Writer {
+        to.u8(*self)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        from.u8()
+    }
+}
+
+impl Key for u32 {
+    fn write(&self, to: Writer) -> Writer {
+        to.raw(&self.to_be_bytes())
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        from.array().map(u32::from_be_bytes)
+    }
+}
+
 impl Key for u64 {
     fn write(&self, to: Writer) -> Writer {
         to.raw(&self.to_be_bytes())

@@ -198,6 +198,34 @@ parameters! {
             "How much of the weight above the consensus is left out of bonds, over 65535.";
         12 activity_epochs: Plain, default 5, 5, bounds 1, 1, 50,
             "Epochs a validator's last revealed weights stay in force.";
+        20 yuma: Plain, default 3, 3, bounds 2, 2, 3,
+            "How bonds are kept: 3 as absolute levels, 2 as shares of a miner.";
+        21 liquid_alpha: Plain, default 0, 0, bounds 0, 0, 1,
+            "1: bonds follow weights the faster the farther these are from the consensus.";
+        22 alpha_low: Plain, default 45_875, 45_875, bounds 1_638, 1_638, 65_535,
+            "The slowest a bond follows under liquid alpha, over 65535.";
+        23 alpha_high: Plain, default 58_982, 58_982, bounds 1_638, 1_638, 65_535,
+            "The fastest a bond follows under liquid alpha, over 65535; at least alpha_low.";
+        24 steepness: Plain, default 1_000, 1_000, bounds 1, 1, 5_000,
+            "How sharply liquid alpha turns from slow to fast, in hundredths.";
+        25 width: Plain, default 2, 2, bounds 2, 2, 4,
+            "Bytes of a weight: 2, or 4 where many small miners are paid.";
+        26 lift_tau: Plain, default 0, 0, bounds 0, 0, 21_845,
+            "Below this share of stake, over 65535, nobody can push a miner under the others; 0 turns the lift off.";
+        27 lift_lambda: Plain, default 65_535, 65_535, bounds 0, 0, 65_535,
+            "How far the lift goes, over 65535.";
+        28 freshness_gate: Plain, default 0, 0, bounds 0, 0, 1,
+            "1: validators whose rows only repeat the past earn less.";
+        29 stake_curve: Plain, default 0, 0, bounds 0, 0, 2,
+            "How stake becomes voice: 0 as it is, 1 as its root above four mean seats, 2 at most stake_cap of all.";
+        30 stake_cap: Plain, default 65_535, 65_535, bounds 3_277, 3_277, 65_535,
+            "The most one validator's stake counts, over 65535, where stake_curve is 2.";
+        31 min_weights: Plain, default 1, 1, bounds 0, 0, 65_536,
+            "Miners a weight vector must name, if there are so many.";
+        32 weight_limit: Plain, default 65_535, 65_535, bounds 656, 656, 65_535,
+            "The largest share of one miner in a weight vector, over 65535.";
+        33 weights_version: Plain, default 0, 0, bounds 0, 0, u64::MAX,
+            "The least version of the scorer whose weights are taken.";
     }
 }
 

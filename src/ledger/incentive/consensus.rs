@@ -1,79 +1,201 @@
-//! What validators agree a miner is worth: the stake-weighted median, in its closed form (Y7).
+//! What validators agree a miner is worth (Y6-Y10), one column at a time.
+//!
+//! An entry of a column is one `u64`: the weight above, then whether the row is related, then the row's place. Sorted as
+//! plain numbers, entries are in the order of their weights. Consensus and lift are the same question with another
+//! threshold: the smallest weight with more than so much stake at or below it.
 
-use super::fixed::mul;
+use super::defence::Lifting;
+use super::fixed::{Q, mul, sub};
+use super::switches::Sums;
 
-/// One validator's voice on one miner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Voice {
-    /// The validator's weight for the miner, as Q, above 0.
-    pub weight: u64,
-    /// The validator's part of the active stake, as Q.
-    pub stake: u64,
+const RELATED: u64 = 1 << 16;
+const WEIGHT_SHIFT: u32 = 17;
+
+/// One row's word on a column: weight, relation and place in one number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry(u64);
+
+impl Entry {
+    pub fn new(row: u16, weight: Q, related: bool) -> Self {
+        let flag = if related { RELATED } else { 0 };
+        Self((weight.unsigned_abs() << WEIGHT_SHIFT) | flag | u64::from(row))
+    }
+
+    #[inline]
+    pub fn row(self) -> u16 {
+        u16::try_from(self.0 & u64::from(u16::MAX)).unwrap_or(u16::MAX)
+    }
+
+    #[inline]
+    pub fn weight(self) -> Q {
+        Q::try_from(self.0 >> WEIGHT_SHIFT).unwrap_or(Q::MAX)
+    }
+
+    #[inline]
+    pub fn related(self) -> bool {
+        self.0 & RELATED != 0
+    }
 }
 
-/// The smallest weight with more than `total - kappa * total` of the stake at or below it, where stake without a voice
-/// counts as weight 0; the largest weight when there is none. Equality counts as not above, so stake equal to the
-/// minority goes up.
+/// Who has a voice: parts of the stake that spoke.
+#[derive(Debug, Default)]
+pub(super) struct Voices {
+    /// A of every row (Y4).
+    pub active: Vec<Q>,
+    /// u of every row: A made whole again.
+    pub voice: Vec<Q>,
+    /// T: the sum of all voices.
+    pub total: Q,
+}
+
+impl Voices {
+    #[inline]
+    pub fn active(&self, row: u16) -> Q {
+        self.active.get(usize::from(row)).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    pub fn voice(&self, row: u16) -> Q {
+        self.voice.get(usize::from(row)).copied().unwrap_or(0)
+    }
+}
+
+/// The smallest weight with more than `threshold` of the stake at or below it, the largest weight when there is none;
+/// equality counts as not above (Y7).
 ///
-/// `voices` is sorted in place; `total` is the stake of all who could have spoken.
-pub fn median(voices: &mut [Voice], total: u64, kappa: u64) -> u64 {
-    voices.sort_unstable_by_key(|voice| voice.weight);
-    let minority = total.saturating_sub(mul(kappa, total));
-    let mut below = total.saturating_sub(voices.iter().map(|voice| voice.stake).sum());
-    if below > minority && below > 0 {
+/// `sorted` are the weights above 0 with their stake, ascending; all other stake of `total` holds 0.
+pub fn quantile(sorted: impl Iterator<Item = (Q, Q)> + Clone, total: Q, threshold: Q) -> Q {
+    let mut below = sub(total, sorted.clone().map(|(_, stake)| stake).sum());
+    if below > threshold && below > 0 {
         return 0;
     }
-    for voice in voices.iter() {
-        below = below.saturating_add(voice.stake);
-        if below > minority {
-            return voice.weight;
+    let mut largest = 0;
+    for (weight, stake) in sorted {
+        below += stake;
+        largest = weight;
+        if below > threshold {
+            break;
         }
     }
-    voices.last().map_or(0, |voice| voice.weight)
+    largest
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
+/// The stake that may stay at or below the consensus of a set whose voices sum to `total`.
+pub fn minority(total: Q, kappa: Q, of_set: bool) -> Q {
+    sub(total, if of_set { mul(kappa, total) } else { kappa })
+}
 
-    use super::super::fixed::{ONE, from_u16};
-    use super::*;
+/// How columns of an epoch are judged.
+pub(super) struct Judge<'a> {
+    pub voices: &'a Voices,
+    pub kappa: Q,
+    /// Whether kappa is a part of the set that speaks, or of all there is (Y7).
+    pub of_set: bool,
+    pub lifting: Option<Lifting>,
+    pub sums: Sums,
+}
 
-    /// The definition, tried on every candidate: absent rows hold 0.
-    fn brute(rows: &[(u64, u64)], kappa: u64) -> u64 {
-        let total: u64 = rows.iter().map(|row| row.1).sum();
-        let minority = total - mul(kappa, total);
-        let mut candidates: Vec<u64> = rows.iter().map(|row| row.0).collect();
-        candidates.sort_unstable();
-        let above = |w: &&u64| rows.iter().filter(|row| row.0 <= **w).map(|row| row.1).sum::<u64>() > minority;
-        candidates.iter().find(above).or(candidates.last()).copied().unwrap_or(0)
+/// What is found about a column.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Judged {
+    pub consensus: Q,
+    pub lift: Q,
+    pub sum: u128,
+    pub prerank: Q,
+}
+
+impl Judge<'_> {
+    /// C and L (Y7, D7). `heard` is room for the sorted words of those who have a voice.
+    pub fn agree(&self, entries: &[Entry], related: &[u16], heard: &mut Vec<Entry>) -> (Q, Q) {
+        heard.clear();
+        heard.extend(entries.iter().filter(|e| e.weight() > 0 && self.voices.voice(e.row()) > 0));
+        heard.sort_unstable();
+        let all = heard.iter().map(|e| (e.weight(), self.voices.voice(e.row())));
+        let total = self.voices.total;
+        let (mut consensus, mut low) = self.levels(all, total);
+        let away: Q = related.iter().map(|row| self.voices.voice(*row)).sum();
+        if away > 0 {
+            // A related row that says nothing is as related as one that speaks.
+            let others = heard.iter().filter(|e| !e.related()).map(|e| (e.weight(), self.voices.voice(e.row())));
+            let (other_consensus, other_low) = self.levels(others, total - away);
+            consensus = consensus.min(other_consensus);
+            low = low.min(other_low);
+        }
+        (consensus, self.lifting.map_or(0, |lifting| lifting.level(low, consensus)))
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
+    fn levels(&self, sorted: impl Iterator<Item = (Q, Q)> + Clone, total: Q) -> (Q, Q) {
+        let low = self.lifting.map_or(0, |lifting| quantile(sorted.clone(), total, lifting.threshold(total)));
+        (quantile(sorted, total, minority(total, self.kappa, self.of_set)), low)
+    }
 
-        #[test]
-        fn y07_the_closed_form_is_the_definition(
-            rows in prop::collection::vec((0..5_u64, 1..6_u64), 1..12),
-            kappa in prop_oneof![Just(0), Just(65_535), Just(32_767), any::<u16>()],
-        ) {
-            // Multiples of a large unit, so that exact ties with the minority are common.
-            let rows: Vec<(u64, u64)> = rows.iter().map(|(w, s)| (w * (ONE / 8), s * (ONE / 64))).collect();
-            let kappa = from_u16(kappa);
-            let total = rows.iter().map(|row| row.1).sum();
-            let mut voices: Vec<Voice> =
-                rows.iter().filter(|row| row.0 > 0).map(|row| Voice { weight: row.0, stake: row.1 }).collect();
-            prop_assert_eq!(median(&mut voices, total, kappa), brute(&rows, kappa));
+    /// X and P (Y8-Y10), and the trust each row earns here.
+    pub fn rank(&self, entries: &[Entry], related: &[u16], found: &mut Judged, trust: &mut [Q]) {
+        let (consensus, lift) = (found.consensus, found.lift);
+        let (mut sum, mut before) = (Total::new(self.sums), Total::new(self.sums));
+        // What the rows that have no entry here are lifted by.
+        let mut spoken = 0;
+        for entry in entries {
+            let (row, weight) = (entry.row(), entry.weight());
+            let (active, clipped) = (self.voices.active(row), weight.min(consensus));
+            if let Some(trust) = trust.get_mut(usize::from(row)) {
+                *trust += clipped;
+            }
+            if active == 0 {
+                continue;
+            }
+            let counted = if entry.related() { clipped } else { clipped.max(lift) };
+            sum.add(active, counted);
+            before.add(active, weight);
+            spoken += if entry.related() { 0 } else { active };
+        }
+        if lift > 0 {
+            self.lift_the_silent(entries, related, spoken, lift, &mut sum);
+        }
+        (found.sum, found.prerank) = (sum.q64, before.whole());
+    }
+
+    /// Unrelated rows without an entry count as the lift (Y9).
+    fn lift_the_silent(&self, entries: &[Entry], related: &[u16], spoken: Q, lift: Q, sum: &mut Total) {
+        let active: Q = self.voices.active.iter().sum();
+        let away: Q = related.iter().map(|row| self.voices.active(*row)).sum();
+        if self.sums == Sums::Exact {
+            sum.add(active - away - spoken, lift);
+            return;
+        }
+        // Entries are in the order of their rows, and so are the related.
+        let (mut entries, mut related) = (entries.iter().peekable(), related.iter().peekable());
+        for (row, active) in (0_u16..).zip(&self.voices.active) {
+            let speaks = entries.next_if(|e| e.row() == row).is_some();
+            let is_related = related.next_if(|r| **r == row).is_some();
+            if !speaks && !is_related {
+                sum.add(*active, lift);
+            }
         }
     }
+}
 
-    #[test]
-    fn half_the_stake_does_not_carry_a_weight_alone() {
-        let half = |weight| Voice { weight, stake: ONE / 2 };
-        let kappa = from_u16(32_767);
-        assert_eq!(median(&mut [half(7)], ONE, kappa), 7, "the minority is a little more than half");
-        assert_eq!(median(&mut [Voice { weight: 7, stake: ONE / 2 - 100_000 }], ONE, kappa), 0);
-        assert_eq!(median(&mut [], 0, kappa), 0);
-        assert_eq!(median(&mut [half(7), half(9)], ONE, 0), 9);
+/// A sum of products, floored each or exact.
+pub(super) struct Total {
+    sums: Sums,
+    pub q64: u128,
+}
+
+impl Total {
+    pub fn new(sums: Sums) -> Self {
+        Self { sums, q64: 0 }
+    }
+
+    /// Adds a product of two numbers that are not negative.
+    pub fn add(&mut self, a: Q, b: Q) {
+        let product = u128::from(a.unsigned_abs()) * u128::from(b.unsigned_abs());
+        self.q64 += match self.sums {
+            Sums::Floored => (product >> 32) << 32,
+            Sums::Exact => product,
+        };
+    }
+
+    pub fn whole(&self) -> Q {
+        super::fixed::sat_u(self.q64 >> 32)
     }
 }
