@@ -4,6 +4,7 @@
 //! this room decides anything about the network: it asks a node, or makes and signs bytes that a node will judge.
 
 pub mod ask;
+pub mod bench;
 pub mod chain;
 pub mod client;
 pub mod completion;
@@ -19,6 +20,7 @@ pub mod miner;
 pub mod mutate;
 pub mod output;
 pub mod peer;
+pub mod sim;
 pub mod stake;
 pub mod status;
 pub mod subnet;
@@ -98,6 +100,11 @@ pub enum Command {
     /// The configuration and where each value came from
     #[command(subcommand)]
     Config(config::ConfigNoun),
+    /// Offline worlds: epochs from a file, a consensus under faults
+    #[command(subcommand)]
+    Sim(sim::Sim),
+    /// What the hot parts of this program cost on this machine
+    Bench(bench::Bench),
     /// Completions for a shell, to standard output
     Completion(completion::Completion),
     /// What a code means: an exit code or the name of an error
@@ -125,6 +132,8 @@ impl Command {
             Self::Chain(noun) => noun.run(&context).map(Some),
             Self::Peer(noun) => noun.run(&context).map(Some),
             Self::Config(noun) => noun.run(&context).map(Some),
+            Self::Sim(noun) => noun.run().map(Some),
+            Self::Bench(noun) => noun.run().map(Some),
             Self::Completion(noun) => noun.run(&context),
             Self::Explain(noun) => noun.run().map(Some),
             Self::Version(noun) => noun.run().map(Some),

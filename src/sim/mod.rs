@@ -1,3 +1,6 @@
 //! Offline worlds for people and tests: a whole network in one thread, virtual time, one seed.
 
+pub mod bench;
 pub mod consensus;
+mod dense;
+pub mod epoch;
