@@ -267,7 +267,7 @@ fn agree(of: &EpochInput, a: &[i128], w: &Matrix, related: &dyn Fn(usize, usize)
     let voice = norm(a);
     let kappa = parameter(of.rules.kappa);
     let (mut consensus, mut lift) = (Vec::new(), Vec::new());
-    for j in 0..of.columns.len() {
+    for (j, _) in of.columns.iter().enumerate() {
         let set = |all: bool| -> Vec<(i128, i128)> {
             let heard = (0..a.len()).filter(|i| a[*i] > 0 && (all || !related(*i, j)));
             heard.map(|i| (w[i][j].unwrap_or(0), voice[i])).collect()
