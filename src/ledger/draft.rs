@@ -10,6 +10,7 @@ use super::rows::{Chain, Supply};
 use super::state::{SINGLES, State, tree_key};
 use super::table::{RowKey, Table};
 use super::tree::{Change, value_digest};
+use crate::protocol::statement::Line;
 
 /// Changes of one row for the store.
 pub type RowChange = (RowKey, Option<Vec<u8>>);
@@ -19,6 +20,14 @@ pub type RowChange = (RowKey, Option<Vec<u8>>);
 pub struct Draft {
     state: State,
     touched: BTreeSet<RowKey>,
+    lines: Vec<Line>,
+}
+
+/// What a draft was at a moment.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    state: State,
+    lines: usize,
 }
 
 impl std::ops::Deref for Draft {
@@ -31,17 +40,23 @@ impl std::ops::Deref for Draft {
 
 impl Draft {
     pub fn new(parent: &State) -> Self {
-        Self { state: parent.clone(), touched: BTreeSet::new() }
+        Self { state: parent.clone(), touched: BTreeSet::new(), lines: Vec::new() }
     }
 
     /// What `restore` goes back to: O(1).
-    pub fn mark(&self) -> State {
-        self.state.clone()
+    pub fn mark(&self) -> Mark {
+        Mark { state: self.state.clone(), lines: self.lines.len() }
     }
 
     /// Undoes every write since the mark. What was touched stays noted; `seal` drops rows that did not change.
-    pub fn restore(&mut self, mark: State) {
-        self.state = mark;
+    pub fn restore(&mut self, mark: Mark) {
+        self.state = mark.state;
+        self.lines.truncate(mark.lines);
+    }
+
+    /// Adds to the statements; `money` is the one who calls this.
+    pub(super) fn line(&mut self, line: Line) {
+        self.lines.push(line);
     }
 
     pub fn put<T: Table>(&mut self, key: &T::Key, row: T) {
@@ -74,8 +89,8 @@ impl Draft {
         &mut self.state.records
     }
 
-    /// Ends the writing: the new state with its root, and the rows that differ from the parent's.
-    pub fn seal(mut self, parent: &State) -> (State, Vec<RowChange>) {
+    /// Ends the writing: the new state with its root, the rows that differ from the parent's, and the lines.
+    pub fn seal(mut self, parent: &State) -> (State, Vec<RowChange>, Vec<Line>) {
         self.touched.extend(SINGLES.map(|table| vec![table]));
         let mut diff = Vec::new();
         let mut changes: Vec<Change> = Vec::new();
@@ -89,6 +104,6 @@ impl Draft {
         changes.sort_unstable();
         self.state.tree = parent.tree.update(&changes);
         self.state.audit();
-        (self.state, diff)
+        (self.state, diff, self.lines)
     }
 }

@@ -16,9 +16,11 @@ use super::incentive::fixed::{ONE, to_raw32};
 use super::incentive::{
     BOND_FLOOR, BondBlock, ColumnInput, EpochInput, EpochJob, EpochResult, EpochRules, RowInput, Switches, Workspace,
 };
+use super::money::{self, Note};
 use super::rows::{Account, Bonds, Commit, Due, DueReason, Member, Subnet, Vector};
 use super::state::next_open;
 use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, SubnetId};
+use crate::protocol::statement::{Kind, Purse};
 use crate::protocol::transaction::Role;
 
 /// Subnets settled at one height (L6).
@@ -83,12 +85,15 @@ fn open(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> 
 fn remove(draft: &mut Draft, subnet: SubnetId, id: MemberId, member: &Member, height: Height) {
     draft.remove::<Member>(&(subnet, id));
     draft.remove::<Vector>(&(subnet, id));
+    money::keep_owed(draft, member);
     if member.bond > 0 {
+        let note = Note::of(Kind::BondRefund).subnet(subnet);
+        money::outgo(draft, &member.account, Purse::Bond, member.bond, note);
         let at = height.saturating_add(draft.parameters().exit_heights);
         super::due::push(
             draft,
             at,
-            Due { account: member.account, amount: member.bond, reason: DueReason::BondRefund },
+            Due { account: member.account, amount: member.bond, reason: DueReason::BondRefund, pool: None },
         );
     }
     draft.change::<Account>(&member.account, |account| account.attached = account.attached.saturating_sub(1));
@@ -106,8 +111,9 @@ fn settle(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -
     let rest = subnet.rules.emission - half;
     let miners: Vec<(MemberId, u64)> = outcome.columns.iter().map(|m| (m.member, m.incentive.unsigned_abs())).collect();
     let validators: Vec<(MemberId, u64)> = outcome.rows.iter().map(|v| (v.member, v.dividend.unsigned_abs())).collect();
-    let paid_miners = pay(draft, id, half, &mut subnet.carried_miners, &miners);
-    let paid_validators = pay(draft, id, rest, &mut subnet.carried_validators, &validators);
+    let of = |kind| Note::of(kind).subnet(id).epoch(epoch);
+    let paid_miners = pay(draft, half, &mut subnet.carried_miners, &miners, of(Kind::EmissionMiner));
+    let paid_validators = pay(draft, rest, &mut subnet.carried_validators, &validators, of(Kind::EmissionValidator));
     carry(&mut subnet);
     subnet.minted = subnet.minted.saturating_add(paid_miners).saturating_add(paid_validators);
     subnet.settle_at = None;
@@ -223,7 +229,8 @@ fn store(draft: &mut Draft, id: SubnetId, outcome: &EpochResult, missed: &[Membe
 
 /// Mints and pays one side's pot, with what was carried; carries it when there is nobody to pay. What the cap leaves no
 /// room for is not minted.
-fn pay(draft: &mut Draft, id: SubnetId, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)]) -> u64 {
+fn pay(draft: &mut Draft, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)], note: Note) -> u64 {
+    let Some(id) = note.subnet else { return 0 };
     let wanted = pot.saturating_add(*carried);
     let weights: Vec<u64> = shares.iter().map(|(_, share)| *share).collect();
     if weights.iter().all(|weight| *weight == 0) {
@@ -234,11 +241,10 @@ fn pay(draft: &mut Draft, id: SubnetId, pot: u64, carried: &mut u64, shares: &[(
     let amount = mintable(wanted, draft.supply(), draft.parameters().supply_cap);
     for ((member_id, _), part) in shares.iter().zip(largest_remainder(amount, &weights)) {
         let Some(account) = draft.member(id, *member_id).map(|member| member.account) else { continue };
-        let paid = draft.change::<Account>(&account, |account| account.balance = account.balance.saturating_add(part));
+        let paid = money::credit(draft, &account, part, note.share(part, amount));
         assert!(paid, "violation: member {member_id} of subnet {id} has no account");
         draft.change::<Member>(&(id, *member_id), |member| member.earned = member.earned.saturating_add(part));
     }
-    let minted = draft.supply().minted.saturating_add(amount);
-    draft.supply_mut().minted = minted;
+    money::mint(draft, amount);
     amount
 }

@@ -5,7 +5,7 @@
 //! same state, receipts and roots, byte for byte, on every machine (L1). Invariants: money is conserved at every height
 //! (L7); nonces strictly rise; no balance is negative; member ids are never reused.
 //!
-//! Reading order: `rows`, `state`, `draft`, `apply`, `epoch`, `incentive`, `mempool`, `view`. `docs/ledger.md` explains the rules.
+//! Reading order: `rows`, `state`, `draft`, `money`, `apply`, `epoch`, `incentive`, `mempool`, `view`. `docs/ledger.md` explains the rules.
 
 pub mod apply;
 pub mod draft;
@@ -15,6 +15,7 @@ pub mod epoch;
 pub mod event;
 pub mod incentive;
 pub mod mempool;
+pub mod money;
 pub mod receipt;
 pub mod records;
 pub mod rows;

@@ -206,8 +206,10 @@ pub struct Member {
     pub incentive: u32,
     pub dividend: u32,
     pub trust: u32,
-    /// Paid out to this member so far.
+    /// Earned by this member so far, whether claimed or not.
     pub earned: u64,
+    /// Earned and not claimed yet (E20): money of the account, kept here beside the scores.
+    pub owed: u64,
 }
 
 impl Row for Member {
@@ -216,7 +218,7 @@ impl Row for Member {
         let to = to.u64(self.bond).u64(self.registered);
         let to = write_when(write_bool(write_bool(to, self.leaving), self.permit), self.last_reveal);
         let to = to.u32(self.missed).u32(self.consensus).u32(self.incentive).u32(self.dividend);
-        to.u32(self.trust).u64(self.earned)
+        to.u32(self.trust).u64(self.earned).u64(self.owed)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
@@ -235,11 +237,32 @@ impl Row for Member {
             dividend: from.u32()?,
             trust: from.u32()?,
             earned: from.u64()?,
+            owed: from.u64()?,
         })
     }
 
     fn held(&self) -> u128 {
-        self.bond.into()
+        u128::from(self.bond) + u128::from(self.owed)
+    }
+}
+
+/// What former members of an account earned and it did not claim yet (E20); a record exists only while there is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    pub amount: u64,
+}
+
+impl Row for Owed {
+    fn write(&self, to: Writer) -> Writer {
+        to.u64(self.amount)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self { amount: from.u64()? })
+    }
+
+    fn held(&self) -> u128 {
+        self.amount.into()
     }
 }
 
@@ -303,6 +326,8 @@ pub struct Due {
     pub account: AccountId,
     pub amount: u64,
     pub reason: DueReason,
+    /// The pool it was taken out of: a fault of that pool's validator takes its part of it while it waits (E18).
+    pub pool: Option<AccountId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -318,7 +343,7 @@ impl Row for Due {
             DueReason::Unstaked => 0,
             DueReason::BondRefund => 1,
         };
-        to.raw(&self.account.0).u64(self.amount).u8(reason)
+        to.raw(&self.account.0).u64(self.amount).u8(reason).raw(&self.pool.unwrap_or(AccountId::ZERO).0)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
@@ -328,7 +353,8 @@ impl Row for Due {
             1 => DueReason::BondRefund,
             other => return Err(LayoutError::Unknown { what: "reason of a payment", found: other.into() }),
         };
-        Ok(Self { account, amount, reason })
+        let pool = Some(from.account()?).filter(|pool| *pool != AccountId::ZERO);
+        Ok(Self { account, amount, reason, pool })
     }
 
     fn held(&self) -> u128 {

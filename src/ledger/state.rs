@@ -11,7 +11,7 @@ use std::ops::RangeBounds;
 use imbl::OrdMap;
 
 use super::records::Records;
-use super::rows::{Account, Bonds, Chain, Commit, Due, Member, Row, Stake, Subnet, Supply, Vector};
+use super::rows::{Account, Bonds, Chain, Commit, Due, Member, Owed, Row, Stake, Subnet, Supply, Vector};
 use super::table::{Key, RowKey, Table};
 use super::tree::{Change, Proof, Tree, value_digest};
 use crate::protocol::genesis::Genesis;
@@ -117,7 +117,7 @@ macro_rules! tables {
             }
 
             /// The sum of all rows but the supply, added up anew.
-            fn sum_held(&self) -> u128 {
+            pub(super) fn sum_held(&self) -> u128 {
                 0 $(+ self.$field.values().map(Row::held).sum::<u128>())*
             }
         }
@@ -133,6 +133,7 @@ tables! {
     6 vectors: (SubnetId, MemberId) => Vector;
     7 bonds: (SubnetId, u8, u32) => Bonds;
     8 dues: (Height, u64) => Due;
+    20 owed: AccountId => Owed;
 }
 
 fn index_member(state: &mut State, key: &(SubnetId, MemberId), before: Option<&Member>, after: Option<&Member>) {

@@ -113,6 +113,8 @@ pub struct SupplyView {
     pub balances: u64,
     pub staked: u64,
     pub bonds: u64,
+    /// Earned by miners and not claimed yet.
+    pub owed: u64,
     pub waiting: u64,
     pub dust: u64,
     pub ok: bool,
@@ -238,6 +240,8 @@ impl State {
             balances: sum(self.range::<super::rows::Account>(..).map(|(_, account)| account.balance)),
             staked: sum(self.range::<super::rows::Stake>(..).map(|(_, stake)| stake.amount)),
             bonds: sum(self.range::<Member>(..).map(|(_, member)| member.bond)),
+            owed: sum(self.range::<Member>(..).map(|(_, member)| member.owed))
+                .saturating_add(sum(self.range::<super::rows::Owed>(..).map(|(_, owed)| owed.amount))),
             waiting: sum(self.range::<Due>(..).map(|(_, due)| due.amount)),
             dust: supply.dust,
             ok: self.check().is_ok(),

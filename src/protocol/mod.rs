@@ -18,6 +18,7 @@ pub mod merkle;
 pub mod parameters;
 pub mod query;
 pub mod report;
+pub mod statement;
 pub mod sync;
 pub mod transaction;
 pub mod units;

@@ -168,6 +168,8 @@ parameters! {
         11 supply_cap: Motes, default 21_000_000 * STAR, 21_000_000 * STAR,
             bounds STAR, 1_000_000 * STAR, i64::MAX.unsigned_abs(),
             "More than this can never exist at once; minting stops there.";
+        30 term_heights: Heights, default 600, 600, bounds 10, 600, 86_400,
+            "Heights of a term: budgets, support and notices are counted in terms.";
     }
 }
 

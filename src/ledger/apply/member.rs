@@ -2,10 +2,11 @@
 
 use super::super::draft::Draft;
 use super::super::event::Event;
+use super::super::money::{Note, lock};
 use super::super::receipt::Code;
 use super::super::rows::{Account, Member, Subnet};
-use super::debit;
 use crate::protocol::ids::{AccountId, Height, MemberId, PublicKey, SubnetId};
+use crate::protocol::statement::{Kind, Purse};
 use crate::protocol::transaction::Role;
 
 /// What a registration asks for.
@@ -41,7 +42,7 @@ pub fn register(
     if wanted.role == Role::Validator && draft.stake(id) < subnet.rules.validator_stake {
         return Err(Code::ValidatorStake);
     }
-    debit(draft, id, bond)?;
+    lock(draft, id, Purse::Bond, bond, Note::of(Kind::BondLock).subnet(wanted.subnet))?;
     draft.change::<Account>(id, |account| account.attached = account.attached.saturating_add(1));
     let member = subnet.next_member;
     // 2^32 registrations, at least one height for each 2,048, are out of reach.
@@ -69,6 +70,7 @@ pub fn register(
             dividend: 0,
             trust: 0,
             earned: 0,
+            owed: 0,
         },
     );
     events.push(Event::Registered { subnet: wanted.subnet, member, role: wanted.role, account: *id });

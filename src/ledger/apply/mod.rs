@@ -12,6 +12,7 @@ mod weights;
 use super::draft::{Draft, RowChange};
 use super::economy::burned_part;
 use super::event::Event;
+use super::money::{self, Note, debit};
 use super::receipt::{Code, Receipt, Refusal};
 use super::rows::Account;
 use super::state::State;
@@ -19,6 +20,7 @@ use super::{due, epoch};
 use crate::protocol::ids::{AccountId, ChainId, Digest, Height};
 use crate::protocol::keys::verify_batch;
 use crate::protocol::merkle::merkle_root;
+use crate::protocol::statement::{Kind, Line};
 use crate::protocol::transaction::{Action, Class, SignedTransaction, Transaction, VALID_HEIGHTS_MAX};
 
 /// What a body may hold (L5).
@@ -55,6 +57,8 @@ pub struct Executed {
     pub params_hash: Digest,
     /// The rows that changed, by key; none means removed.
     pub diff: Vec<RowChange>,
+    /// What every account's statement says of this height, in the order it happened (E21).
+    pub lines: Vec<Line>,
     pub events: Vec<Event>,
 }
 
@@ -220,14 +224,6 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
     }
 }
 
-/// Takes from a balance.
-fn debit(draft: &mut Draft, id: &AccountId, amount: u64) -> Result<(), Code> {
-    let account = draft.account(id).ok_or(Code::BalanceTooLow)?;
-    let balance = account.balance.checked_sub(amount).ok_or(Code::BalanceTooLow)?;
-    draft.change::<Account>(id, |account| account.balance = balance);
-    Ok(())
-}
-
 /// What is used up of a body's room.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Room {
@@ -302,10 +298,10 @@ impl Run {
         let mut used = self.used;
         used.take(class, signed.bytes(), units)?;
         let before = self.draft.mark();
-        self.draft.change::<Account>(&transaction.account, |account| {
-            account.balance = account.balance.saturating_sub(transaction.fee);
-            account.nonce = account.nonce.saturating_add(1);
-        });
+        // Admitted: the balance covers the fee.
+        debit(&mut self.draft, &transaction.account, transaction.fee, Note::of(Kind::Fee))
+            .map_err(Refusal::NoEffect)?;
+        self.draft.change::<Account>(&transaction.account, |account| account.nonce = account.nonce.saturating_add(1));
         let (paid, events) = (self.draft.mark(), self.events.len());
         let code = match effect(&mut self.draft, transaction, height, &mut self.events) {
             Ok(()) => Code::Applied,
@@ -332,12 +328,10 @@ impl Run {
         let burned = burned_part(self.fees, self.draft.parameters().fee_burn_bp);
         let reward = self.fees - burned;
         let proposer = self.context.proposer;
-        let paid = self.draft.change::<Account>(&proposer, |to| to.balance = to.balance.saturating_add(reward));
         // A leader without an account has nowhere to be paid.
-        let burned = if paid { burned } else { self.fees };
-        let supply = self.draft.supply_mut();
-        supply.burned = supply.burned.saturating_add(burned);
-        let (state, diff) = self.draft.seal(parent);
+        let paid = money::credit(&mut self.draft, &proposer, reward, Note::of(Kind::Tip));
+        money::burn(&mut self.draft, if paid { burned } else { self.fees });
+        let (state, diff, lines) = self.draft.seal(parent);
         let receipts: Vec<Vec<u8>> = self.receipts.iter().map(Receipt::encode).collect();
         Executed {
             state_root: state.root(),
@@ -348,6 +342,7 @@ impl Run {
             receipts: self.receipts,
             ids: self.ids,
             diff,
+            lines,
             events: self.events,
         }
     }

@@ -2,14 +2,15 @@
 
 use super::super::draft::Draft;
 use super::super::due;
+use super::super::money::{Note, lock, outgo};
 use super::super::receipt::Code;
 use super::super::rows::{Account, Due, DueReason, Stake};
-use super::debit;
 use crate::protocol::ids::{AccountId, Height};
+use crate::protocol::statement::{Kind, Purse};
 use crate::protocol::transaction::ALL;
 
 pub fn stake(draft: &mut Draft, id: &AccountId, amount: u64) -> Result<(), Code> {
-    debit(draft, id, amount)?;
+    lock(draft, id, Purse::Pool, amount, Note::of(Kind::Delegate).with(id))?;
     let before = draft.stake(id);
     let after = before.saturating_add(amount);
     if after < draft.parameters().min_stake {
@@ -38,7 +39,8 @@ pub fn unstake(draft: &mut Draft, id: &AccountId, amount: u64, height: Height) -
         draft.remove::<Stake>(id);
         draft.change::<Account>(id, |account| account.attached = account.attached.saturating_sub(1));
     }
+    outgo(draft, id, Purse::Pool, amount, Note::of(Kind::Undelegate).with(id));
     let at = height.saturating_add(draft.parameters().unbond_heights);
-    due::push(draft, at, Due { account: *id, amount, reason: DueReason::Unstaked });
+    due::push(draft, at, Due { account: *id, amount, reason: DueReason::Unstaked, pool: Some(*id) });
     Ok(())
 }

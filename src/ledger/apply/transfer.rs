@@ -1,10 +1,11 @@
 //! Moving money between accounts, opening and closing them (0x01, L10).
 
 use super::super::draft::Draft;
+use super::super::money::{self, Note, credit, debit};
 use super::super::receipt::Code;
 use super::super::rows::Account;
-use super::debit;
 use crate::protocol::ids::{AccountId, Height};
+use crate::protocol::statement::Kind;
 
 /// Where an account's nonces start: above every nonce an earlier account of this key can have used (L11).
 pub fn first_nonce(height: Height) -> u64 {
@@ -12,14 +13,16 @@ pub fn first_nonce(height: Height) -> u64 {
 }
 
 pub fn transfer(draft: &mut Draft, from: &AccountId, to: &AccountId, amount: u64, height: Height) -> Result<(), Code> {
-    debit(draft, from, amount)?;
-    if draft.change::<Account>(to, |account| account.balance = account.balance.saturating_add(amount)) {
+    debit(draft, from, amount, Note::of(Kind::Transfer).with(to))?;
+    let from = Note::of(Kind::Transfer).with(from);
+    if credit(draft, to, amount, from) {
         return Ok(());
     }
     if amount < draft.parameters().min_account {
         return Err(Code::BelowMinAccount);
     }
-    draft.put(to, Account { balance: amount, nonce: first_nonce(height), attached: 0 });
+    draft.put(to, Account { balance: 0, nonce: first_nonce(height), attached: 0 });
+    credit(draft, to, amount, from);
     Ok(())
 }
 
@@ -31,7 +34,8 @@ pub fn reap(draft: &mut Draft, id: &AccountId, height: Height) {
     if fresh || account.attached > 0 || account.balance >= draft.parameters().min_account {
         return;
     }
-    draft.remove::<Account>(id);
-    let supply = draft.supply_mut();
-    supply.burned = supply.burned.saturating_add(account.balance);
+    if debit(draft, id, account.balance, Note::of(Kind::Dust)).is_ok() {
+        money::burn(draft, account.balance);
+        draft.remove::<Account>(id);
+    }
 }

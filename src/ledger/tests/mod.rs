@@ -9,11 +9,13 @@ mod rules;
 use std::sync::LazyLock;
 
 use super::apply::{Context, Executed, execute, minimum_fee};
+use super::money::{held_by, held_by_nobody};
 use super::state::State;
 use crate::protocol::genesis::{Genesis, GenesisAccount, GenesisSubnet, GenesisVoter};
 use crate::protocol::ids::{AccountId, Digest, MemberId, SubnetId, hash};
 use crate::protocol::keys::SecretKey;
 use crate::protocol::parameters::{NetworkKind, SubnetRules};
+use crate::protocol::statement::Purse;
 use crate::protocol::transaction::{Action, Role, SignedTransaction, Transaction};
 
 pub const STAR: u64 = 1_000_000_000;
@@ -58,6 +60,27 @@ pub fn genesis() -> Genesis {
         })
         .to_vec();
     genesis.seal().expect("a good genesis").1
+}
+
+/// Every purse of every account changed by exactly its lines, and all money is in a purse or the network's (E21, L7).
+pub fn check_lines(parent: &State, executed: &Executed) {
+    let (before, after) = (held_by(parent), held_by(&executed.state));
+    let mut sums: std::collections::BTreeMap<_, i128> = std::collections::BTreeMap::new();
+    for ((account, purse), held) in before {
+        *sums.entry((account, purse)).or_default() += held.cast_signed();
+    }
+    for line in &executed.lines {
+        assert!(line.amount != 0 && line.height == executed.state.height(), "{line:?}");
+        *sums.entry((line.account, line.purse)).or_default() += i128::from(line.amount);
+    }
+    let closing = |purse: &(AccountId, Purse)| after.get(purse).copied().unwrap_or(0).cast_signed();
+    for (purse, sum) in &sums {
+        let lines: Vec<_> = executed.lines.iter().filter(|line| (line.account, line.purse) == *purse).collect();
+        assert_eq!(*sum, closing(purse), "{purse:?} at height {}: {lines:#?}", executed.state.height());
+    }
+    assert!(after.keys().all(|purse| sums.contains_key(purse)), "a purse without a line: {after:?}");
+    let held: u128 = after.values().sum();
+    assert_eq!(held + held_by_nobody(&executed.state), executed.state.supply().total(), "money in no purse");
 }
 
 /// A chain of one node.
@@ -115,6 +138,7 @@ impl World {
     }
 
     pub fn take(&mut self, executed: &Executed) {
+        check_lines(&self.state, executed);
         self.state = executed.state.clone();
         self.parent = hash("starling/1 test header", &[&executed.state_root.0]);
     }
