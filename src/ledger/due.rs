@@ -4,7 +4,7 @@
 
 use super::draft::Draft;
 use super::money::{Note, credit, income, outgo};
-use super::rows::{Account, Due, DueReason};
+use super::rows::{Account, Due, DueReason, Move};
 use crate::protocol::ids::Height;
 use crate::protocol::statement::{Kind, Purse};
 
@@ -16,7 +16,7 @@ impl DueReason {
     pub fn purse(self) -> (Purse, Kind, Kind) {
         match self {
             Self::Unstaked => (Purse::Unbonding, Kind::Undelegate, Kind::Unbonded),
-            Self::BondRefund => (Purse::Waiting, Kind::BondRefund, Kind::BondRefund),
+            Self::BondRefund | Self::Moved => (Purse::Waiting, Kind::BondRefund, Kind::BondRefund),
         }
     }
 }
@@ -52,6 +52,9 @@ pub fn run(draft: &mut Draft, height: Height) {
         outgo(draft, &due.account, purse, due.amount, due.note(kind));
         let paid = credit(draft, &due.account, due.amount, due.note(kind));
         draft.change::<Account>(&due.account, |account| account.attached = account.attached.saturating_sub(1));
+        if let (DueReason::Moved, Some(pool)) = (due.reason, due.pool) {
+            draft.remove::<Move>(&(pool, due.account));
+        }
         assert!(paid, "violation: a payment waits for {}, which does not exist", due.account);
     }
 }

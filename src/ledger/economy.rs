@@ -3,6 +3,7 @@
 //! Every division here gives away exactly what there was: the parts of a pot sum to the pot (E19), and a fee is what is
 //! burned and what the proposer gets.
 
+pub mod pools;
 pub mod supply;
 
 use super::rows::Supply;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::draft::Draft;
-use super::economy::{largest_remainder, mintable};
+use super::economy::{largest_remainder, mintable, pools};
 use super::event::{EpochClosed, EpochOpened, Event};
 use super::incentive::fixed::{ONE, to_raw32};
 use super::incentive::{
@@ -240,10 +240,16 @@ fn pay(draft: &mut Draft, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)
     *carried = 0;
     let amount = mintable(wanted, draft.supply(), draft.parameters().supply_cap);
     for ((member_id, _), part) in shares.iter().zip(largest_remainder(amount, &weights)) {
-        let Some(account) = draft.member(id, *member_id).map(|member| member.account) else { continue };
-        let paid = money::credit(draft, &account, part, note.share(part, amount));
-        assert!(paid, "violation: member {member_id} of subnet {id} has no account");
-        draft.change::<Member>(&(id, *member_id), |member| member.earned = member.earned.saturating_add(part));
+        let paid = match draft.member(id, *member_id).map(|member| (member.role, member.account)) {
+            Some((Role::Miner, _)) => money::owe(draft, id, *member_id, part, note.share(part, amount)),
+            Some((Role::Validator, account)) => {
+                let earned = |member: &mut Member| member.earned = member.earned.saturating_add(part);
+                draft.change::<Member>(&(id, *member_id), earned);
+                pools::reward(draft, &account, part, note.share(part, amount))
+            }
+            None => false,
+        };
+        assert!(paid, "violation: member {member_id} of subnet {id} cannot be paid");
     }
     money::mint(draft, amount);
     amount

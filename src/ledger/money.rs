@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::receipt::Code;
-use super::rows::{Account, Due, Member, Owed, Stake};
+use super::rows::{Account, Due, Member, Owed, Pool};
 use super::state::State;
 use crate::protocol::ids::{AccountId, Epoch, MemberId, SubnetId};
 use crate::protocol::statement::{Kind, Line, Purse};
@@ -185,8 +185,8 @@ pub fn held_by(state: &State) -> BTreeMap<(AccountId, Purse), u128> {
     for (id, account) in state.range::<Account>(..) {
         add(id, Purse::Balance, account.balance);
     }
-    for (id, stake) in state.range::<Stake>(..) {
-        add(id, Purse::Pool, stake.amount);
+    for (id, pool) in state.range::<Pool>(..) {
+        add(id, Purse::Pool, pool.total);
     }
     for (_, member) in state.range::<Member>(..) {
         add(&member.account, Purse::Bond, member.bond);

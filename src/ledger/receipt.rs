@@ -56,10 +56,28 @@ pub enum Code {
     AlreadyRevealed = 19,
     #[error("the weights name a member that never was or is no miner")]
     NoSuchMiner = 20,
+    #[error("there is no such pool: its validator has staked nothing")]
+    UnknownPool = 21,
+    #[error("one account can have shares of at most 64 pools")]
+    TooManyPools = 22,
+    #[error("the pool lost nearly everything; it takes no more stake")]
+    PoolRuined = 23,
+    #[error("the delegation would be below 1 STAR and not zero")]
+    BelowMinDelegation = 24,
+    #[error("a take is at most 1,800 and rises by at most 100 hundredths of a percent at once")]
+    TakeTooHigh = 25,
+    #[error("the take was raised not long ago; it can be lowered any time")]
+    TakeTooSoon = 26,
+    #[error("stake that was moved is bound to its old pool's faults and cannot move on yet; it can be undelegated")]
+    MovedTooSoon = 27,
+    #[error("it is in that pool already")]
+    SamePool = 28,
+    #[error("nothing is owed to the account")]
+    NothingOwed = 29,
 }
 
 impl Code {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: &'static [Self] = &[
         Self::Applied,
         Self::BalanceTooLow,
         Self::BelowMinAccount,
@@ -81,6 +99,15 @@ impl Code {
         Self::OtherWeights,
         Self::AlreadyRevealed,
         Self::NoSuchMiner,
+        Self::UnknownPool,
+        Self::TooManyPools,
+        Self::PoolRuined,
+        Self::BelowMinDelegation,
+        Self::TakeTooHigh,
+        Self::TakeTooSoon,
+        Self::MovedTooSoon,
+        Self::SamePool,
+        Self::NothingOwed,
     ];
 
     pub fn number(self) -> u16 {
@@ -88,7 +115,7 @@ impl Code {
     }
 
     pub fn from_number(number: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.number() == number)
+        Self::ALL.iter().copied().find(|code| code.number() == number)
     }
 }
 
@@ -165,7 +192,7 @@ mod tests {
     #[test]
     fn receipts_read_back_and_numbers_of_codes_ascend() {
         assert!(Code::ALL.windows(2).all(|pair| pair[0].number() < pair[1].number()), "ascending and unique");
-        for code in Code::ALL {
+        for &code in Code::ALL {
             assert_eq!(Code::from_number(code.number()), Some(code));
             let receipt = Receipt { code, fee: 7, units: 10 };
             assert_eq!(receipt.encode().len(), 14);

@@ -107,23 +107,76 @@ impl Row for Account {
     }
 }
 
-/// An account's stake; a record exists only while it is above 0.
+/// A validator's stake: its own and what others put in (E18). It exists while anybody has a share of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stake {
-    pub amount: u64,
+pub struct Pool {
+    pub total: u64,
+    pub shares: u64,
+    /// Accounts that have shares.
+    pub holders: u32,
+    /// Hundredths of a percent of rewards that the validator keeps.
+    pub take_bp: u16,
+    /// An announced take and the height from which it counts.
+    pub rise: Option<(u16, Height)>,
+    /// No rise is announced before this height.
+    pub next_rise: Height,
 }
 
-impl Row for Stake {
+impl Row for Pool {
     fn write(&self, to: Writer) -> Writer {
-        to.u64(self.amount)
+        let to = to.u64(self.total).u64(self.shares).u32(self.holders).u16(self.take_bp);
+        let (take, at) = self.rise.unwrap_or((0, NEVER));
+        to.u16(take).u64(at).u64(self.next_rise)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        Ok(Self { amount: from.u64()? })
+        let (total, shares, holders, take_bp) = (from.u64()?, from.u64()?, from.u32()?, from.u16()?);
+        let (take, at) = (from.u16()?, from.u64()?);
+        let rise = (at != NEVER).then_some((take, at));
+        if rise.is_none() && take != 0 {
+            return Err(LayoutError::NotCanonical("a take that never counts"));
+        }
+        Ok(Self { total, shares, holders, take_bp, rise, next_rise: from.u64()? })
     }
 
     fn held(&self) -> u128 {
-        self.amount.into()
+        self.total.into()
+    }
+}
+
+/// An account's shares of a pool (E18); a record exists only while there are any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    pub shares: u64,
+    /// Until when what came from another pool may not move on.
+    pub moved_until: Height,
+}
+
+impl Row for Shares {
+    fn write(&self, to: Writer) -> Writer {
+        to.u64(self.shares).u64(self.moved_until)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self { shares: from.u64()?, moved_until: from.u64()? })
+    }
+}
+
+/// What an account moved out of a pool and is still liable for that pool's faults (E18).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    pub to: AccountId,
+    pub amount: u64,
+    pub until: Height,
+}
+
+impl Row for Move {
+    fn write(&self, to: Writer) -> Writer {
+        to.raw(&self.to.0).u64(self.amount).u64(self.until)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self { to: from.account()?, amount: from.u64()?, until: from.u64()? })
     }
 }
 
@@ -335,6 +388,8 @@ pub struct Due {
 pub enum DueReason {
     Unstaked,
     BondRefund,
+    /// No money: what was moved between pools is free again.
+    Moved,
 }
 
 impl Row for Due {
@@ -342,6 +397,7 @@ impl Row for Due {
         let reason = match self.reason {
             DueReason::Unstaked => 0,
             DueReason::BondRefund => 1,
+            DueReason::Moved => 2,
         };
         to.raw(&self.account.0).u64(self.amount).u8(reason).raw(&self.pool.unwrap_or(AccountId::ZERO).0)
     }
@@ -351,6 +407,7 @@ impl Row for Due {
         let reason = match from.u8()? {
             0 => DueReason::Unstaked,
             1 => DueReason::BondRefund,
+            2 => DueReason::Moved,
             other => return Err(LayoutError::Unknown { what: "reason of a payment", found: other.into() }),
         };
         let pool = Some(from.account()?).filter(|pool| *pool != AccountId::ZERO);

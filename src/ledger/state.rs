@@ -8,10 +8,12 @@
 use std::collections::BTreeSet;
 use std::ops::RangeBounds;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use super::records::Records;
-use super::rows::{Account, Bonds, Chain, Commit, Due, Member, Owed, Row, Stake, Subnet, Supply, Vector};
+use super::rows::{
+    Account, Bonds, Chain, Commit, Due, DueReason, Member, Move, Owed, Pool, Row, Shares, Subnet, Supply, Vector,
+};
 use super::table::{Key, RowKey, Table};
 use super::tree::{Change, Proof, Tree, value_digest};
 use crate::protocol::genesis::Genesis;
@@ -41,6 +43,8 @@ macro_rules! tables {
             pub(super) records: Records,
             /// Derived from the members: who an account is in a subnet.
             index: OrdMap<(SubnetId, Role, AccountId), MemberId>,
+            /// Derived from the due queue: what was taken out of each pool and is held.
+            unbonding: OrdSet<(AccountId, Height, u64)>,
             /// Derived: motes in all rows but the supply.
             held: u128,
             pub(super) tree: Tree,
@@ -71,6 +75,7 @@ macro_rules! tables {
                     supply: Supply::default(),
                     records: Records::default(),
                     index: OrdMap::new(),
+                    unbonding: OrdSet::new(),
                     held: 0,
                     tree: Tree::default(),
                 }
@@ -113,6 +118,7 @@ macro_rules! tables {
                 rows.push((vec![CHAIN_TABLE], self.chain.encode()));
                 rows.push((vec![SUPPLY_TABLE], self.supply.encode()));
                 rows.push((vec![RECORDS_TABLE], self.records.encode()));
+                rows.sort_unstable();
                 rows
             }
 
@@ -126,14 +132,16 @@ macro_rules! tables {
 
 tables! {
     1 accounts: AccountId => Account;
-    2 stakes: AccountId => Stake;
+    2 pools: AccountId => Pool;
     3 subnets: SubnetId => Subnet;
     4 members: (SubnetId, MemberId) => Member, index_member;
     5 commits: (SubnetId, Epoch, MemberId) => Commit;
     6 vectors: (SubnetId, MemberId) => Vector;
     7 bonds: (SubnetId, u8, u32) => Bonds;
-    8 dues: (Height, u64) => Due;
+    8 dues: (Height, u64) => Due, index_due;
     20 owed: AccountId => Owed;
+    21 shares: (AccountId, AccountId) => Shares;
+    22 moves: (AccountId, AccountId) => Move;
 }
 
 fn index_member(state: &mut State, key: &(SubnetId, MemberId), before: Option<&Member>, after: Option<&Member>) {
@@ -142,6 +150,16 @@ fn index_member(state: &mut State, key: &(SubnetId, MemberId), before: Option<&M
     }
     if let Some(member) = after {
         state.index.insert((key.0, member.role, member.account), key.1);
+    }
+}
+
+fn index_due(state: &mut State, key: &(Height, u64), before: Option<&Due>, after: Option<&Due>) {
+    let pool = |due: &Due| due.pool.filter(|_| due.reason == DueReason::Unstaked);
+    if let Some(pool) = before.and_then(pool) {
+        state.unbonding.remove(&(pool, key.0, key.1));
+    }
+    if let Some(pool) = after.and_then(pool) {
+        state.unbonding.insert((pool, key.0, key.1));
     }
 }
 
@@ -190,9 +208,12 @@ impl State {
         }
         for row in &genesis.committee {
             let mut account = state.accounts.get(&row.account).cloned().unwrap_or_default();
-            account.attached = account.attached.saturating_add(1);
+            // One for the pool, one for the shares of it.
+            account.attached = account.attached.saturating_add(2);
             state.put(&row.account, Some(account));
-            state.put(&row.account, Some(Stake { amount: row.stake }));
+            let (total, shares, holders) = (row.stake, row.stake, 1);
+            state.put(&row.account, Some(Pool { total, shares, holders, ..Pool::default() }));
+            state.put(&(row.account, row.account), Some(Shares { shares, moved_until: 0 }));
         }
         for row in &genesis.subnets {
             state.put(
@@ -346,9 +367,15 @@ impl State {
         self.get(id)
     }
 
-    /// An account's stake, 0 when it has none.
+    /// The stake behind an account: its pool with everybody's shares (E18), 0 when it has none.
     pub fn stake(&self, id: &AccountId) -> u64 {
-        self.get::<Stake>(id).map_or(0, |stake| stake.amount)
+        self.get::<Pool>(id).map_or(0, |pool| pool.total)
+    }
+
+    /// Where the due queue holds what was taken out of a pool.
+    pub(super) fn unbonding(&self, pool: &AccountId) -> Vec<(Height, u64)> {
+        let all = (*pool, 0, 0)..=(*pool, Height::MAX, u64::MAX);
+        self.unbonding.range(all).map(|(_, height, seq)| (*height, *seq)).collect()
     }
 
     pub fn subnet(&self, id: SubnetId) -> Option<&Subnet> {

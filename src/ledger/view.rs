@@ -78,7 +78,10 @@ pub struct AccountView {
     pub account: AccountId,
     pub balance: u64,
     pub nonce: u64,
+    /// What its shares of all pools are worth.
     pub stake: u64,
+    /// Earned by its members and not claimed yet.
+    pub owed: u64,
     pub unbonding: u64,
     pub memberships: Vec<Membership>,
     pub waiting: Vec<Waiting>,
@@ -205,6 +208,9 @@ impl State {
 
     pub fn account_view(&self, id: &AccountId) -> Option<AccountView> {
         let account = self.account(id)?;
+        let seats = self.range::<Member>(..).filter(|(_, member)| member.account == *id);
+        let owed =
+            seats.map(|(_, member)| member.owed).chain(self.get::<super::rows::Owed>(id).map(|owed| owed.amount));
         let memberships = self
             .range::<Member>(..)
             .filter(|(_, member)| member.account == *id)
@@ -220,7 +226,8 @@ impl State {
             account: *id,
             balance: account.balance,
             nonce: account.nonce,
-            stake: self.stake(id),
+            stake: sum(self.holdings(id).map(|(pool, _)| self.worth(id, &pool))),
+            owed: sum(owed),
             unbonding: sum(unstaked.map(|item| item.amount)),
             memberships,
             waiting,
@@ -238,7 +245,7 @@ impl State {
             total: u64::try_from(supply.total()).unwrap_or(u64::MAX),
             cap: self.parameters().supply_cap,
             balances: sum(self.range::<super::rows::Account>(..).map(|(_, account)| account.balance)),
-            staked: sum(self.range::<super::rows::Stake>(..).map(|(_, stake)| stake.amount)),
+            staked: sum(self.range::<super::rows::Pool>(..).map(|(_, pool)| pool.total)),
             bonds: sum(self.range::<Member>(..).map(|(_, member)| member.bond)),
             owed: sum(self.range::<Member>(..).map(|(_, member)| member.owed))
                 .saturating_add(sum(self.range::<super::rows::Owed>(..).map(|(_, owed)| owed.amount))),

@@ -96,6 +96,28 @@ pub enum Action {
     Unstake {
         amount: u64,
     },
+    /// Stake in another validator's pool.
+    Delegate {
+        validator: AccountId,
+        amount: u64,
+    },
+    /// `ALL` stands for everything it has there.
+    Undelegate {
+        validator: AccountId,
+        amount: u64,
+    },
+    /// In hundredths of a percent of rewards.
+    SetTake {
+        take_bp: u16,
+    },
+    /// From one pool to another, without a wait; `ALL` stands for everything it has there.
+    Redelegate {
+        from: AccountId,
+        to: AccountId,
+        amount: u64,
+    },
+    /// Everything that is owed to the account's members.
+    Claim,
     /// `operator` signs what the member serves; it may be the account's own key.
     Register {
         subnet: SubnetId,
@@ -129,6 +151,11 @@ impl Action {
             Self::Transfer { .. } => 0x01,
             Self::Stake { .. } => 0x10,
             Self::Unstake { .. } => 0x11,
+            Self::Delegate { .. } => 0x12,
+            Self::Undelegate { .. } => 0x13,
+            Self::SetTake { .. } => 0x14,
+            Self::Redelegate { .. } => 0x15,
+            Self::Claim => 0x16,
             Self::Register { .. } => 0x33,
             Self::Leave { .. } => 0x34,
             Self::WeightsCommit { .. } => 0x40,
@@ -141,6 +168,11 @@ impl Action {
             Self::Transfer { .. } => "transfer",
             Self::Stake { .. } => "stake",
             Self::Unstake { .. } => "unstake",
+            Self::Delegate { .. } => "delegate",
+            Self::Undelegate { .. } => "undelegate",
+            Self::SetTake { .. } => "set_take",
+            Self::Redelegate { .. } => "redelegate",
+            Self::Claim => "claim",
             Self::Register { .. } => "register",
             Self::Leave { .. } => "leave",
             Self::WeightsCommit { .. } => "weights_commit",
@@ -150,7 +182,15 @@ impl Action {
 
     pub fn class(&self) -> Class {
         match self {
-            Self::Transfer { .. } | Self::Stake { .. } | Self::Unstake { .. } | Self::Leave { .. } => Class::User,
+            Self::Transfer { .. }
+            | Self::Stake { .. }
+            | Self::Unstake { .. }
+            | Self::Delegate { .. }
+            | Self::Undelegate { .. }
+            | Self::SetTake { .. }
+            | Self::Redelegate { .. }
+            | Self::Claim
+            | Self::Leave { .. } => Class::User,
             Self::Register { .. } => Class::Bonded,
             Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
         }
@@ -159,8 +199,9 @@ impl Action {
     /// Work in units of about 10 microseconds of one core (L5, T3).
     pub fn units(&self) -> u32 {
         match self {
-            Self::Transfer { .. } | Self::Stake { .. } => 10,
-            Self::Unstake { .. } | Self::Leave { .. } => 12,
+            Self::Transfer { .. } | Self::Stake { .. } | Self::Delegate { .. } | Self::SetTake { .. } => 10,
+            Self::Unstake { .. } | Self::Undelegate { .. } | Self::Leave { .. } => 12,
+            Self::Redelegate { .. } | Self::Claim => 20,
             Self::Register { .. } => 20,
             Self::WeightsCommit { .. } => 8,
             // The vector is at most WEIGHTS_MAX long, so this is at most 42.
@@ -175,6 +216,12 @@ impl Action {
                 to.raw(&payee.0).u64(*amount).u8(u8::try_from(memo.len()).unwrap_or(u8::MAX)).raw(memo)
             }
             Self::Stake { amount } | Self::Unstake { amount } => to.u64(*amount),
+            Self::Delegate { validator, amount } | Self::Undelegate { validator, amount } => {
+                to.raw(&validator.0).u64(*amount)
+            }
+            Self::SetTake { take_bp } => to.u16(*take_bp),
+            Self::Redelegate { from, to: pool, amount } => to.raw(&from.0).raw(&pool.0).u64(*amount),
+            Self::Claim => to,
             Self::Register { subnet, role, operator, max_bond } => {
                 to.u32(subnet.0).u8(role.byte()).raw(&operator.0).u64(*max_bond)
             }
@@ -199,6 +246,11 @@ impl Action {
             }
             0x10 => Self::Stake { amount: from.u64()? },
             0x11 => Self::Unstake { amount: from.u64()? },
+            0x12 => Self::Delegate { validator: from.account()?, amount: from.u64()? },
+            0x13 => Self::Undelegate { validator: from.account()?, amount: from.u64()? },
+            0x14 => Self::SetTake { take_bp: from.u16()? },
+            0x15 => Self::Redelegate { from: from.account()?, to: from.account()?, amount: from.u64()? },
+            0x16 => Self::Claim,
             0x33 => Self::Register {
                 subnet: SubnetId(from.u32()?),
                 role: Role::from_byte(from.u8()?)?,
@@ -226,9 +278,12 @@ impl Action {
     /// What can be judged without any state.
     fn check(&self) -> Result<(), LayoutError> {
         match self {
-            Self::Transfer { amount: 0, .. } | Self::Stake { amount: 0 } | Self::Unstake { amount: 0 } => {
-                Err(LayoutError::NotCanonical("the amount is 0"))
-            }
+            Self::Transfer { amount: 0, .. }
+            | Self::Stake { amount: 0 }
+            | Self::Unstake { amount: 0 }
+            | Self::Delegate { amount: 0, .. }
+            | Self::Undelegate { amount: 0, .. }
+            | Self::Redelegate { amount: 0, .. } => Err(LayoutError::NotCanonical("the amount is 0")),
             Self::Transfer { memo, .. } if memo.len() > MEMO_BYTES_MAX => {
                 Err(LayoutError::TooMany { what: "memo", found: memo.len(), limit: MEMO_BYTES_MAX })
             }
@@ -416,6 +471,11 @@ mod tests {
             Action::Transfer { to: AccountId([0xaa; 32]), amount: 7, memo: b"hi".to_vec() },
             Action::Stake { amount: 11 },
             Action::Unstake { amount: ALL },
+            Action::Delegate { validator: AccountId([0xaa; 32]), amount: 12 },
+            Action::Undelegate { validator: AccountId([0xab; 32]), amount: ALL },
+            Action::SetTake { take_bp: 300 },
+            Action::Redelegate { from: AccountId([0xaa; 32]), to: AccountId([0xab; 32]), amount: 3 },
+            Action::Claim,
             Action::Register { subnet, role: Role::Validator, operator: PublicKey([0xbb; 32]), max_bond: 13 },
             Action::Leave { subnet, member },
             Action::WeightsCommit { subnet, epoch: 4, member, hash: Digest([0xdd; 32]) },
@@ -431,6 +491,11 @@ mod tests {
             format!("{}0700000000000000026869", repeated("aa")),
             "0b00000000000000".to_owned(),
             "ffffffffffffffff".to_owned(),
+            format!("{}0c00000000000000", repeated("aa")),
+            format!("{}ffffffffffffffff", repeated("ab")),
+            "2c01".to_owned(),
+            format!("{}{}0300000000000000", repeated("aa"), repeated("ab")),
+            String::new(),
             format!("0200000001{}0d00000000000000", repeated("bb")),
             "0200000009000000".to_owned(),
             format!("02000000040000000000000009000000{}", repeated("dd")),
@@ -512,6 +577,9 @@ mod tests {
             (Action::Transfer { to, amount: 1, memo: vec![0; 65] }, "memo holds 65, at most 64 are allowed"),
             (Action::Stake { amount: 0 }, "the amount is 0"),
             (Action::Unstake { amount: 0 }, "the amount is 0"),
+            (Action::Delegate { validator: to, amount: 0 }, "the amount is 0"),
+            (Action::Undelegate { validator: to, amount: 0 }, "the amount is 0"),
+            (Action::Redelegate { from: to, to, amount: 0 }, "the amount is 0"),
             (reveal(vec![(MemberId(1), 0)]), "a weight is 0; leave the miner out instead"),
             (reveal(vec![(MemberId(2), 1), (MemberId(1), 1)]), "member ids of a weight vector do not strictly ascend"),
             (reveal(vec![(MemberId(1), 1), (MemberId(1), 1)]), "member ids of a weight vector do not strictly ascend"),

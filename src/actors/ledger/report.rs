@@ -367,6 +367,14 @@ fn fields(action: &Action) -> BTreeMap<String, String> {
             ("memo", String::from_utf8_lossy(memo).into_owned()),
         ],
         Action::Stake { amount } | Action::Unstake { amount } => vec![("amount", amount.to_string())],
+        Action::Delegate { validator, amount } | Action::Undelegate { validator, amount } => {
+            vec![("validator", validator.to_string()), ("amount", amount.to_string())]
+        }
+        Action::SetTake { take_bp } => vec![("take_bp", take_bp.to_string())],
+        Action::Redelegate { from, to, amount } => {
+            vec![("from", from.to_string()), ("to", to.to_string()), ("amount", amount.to_string())]
+        }
+        Action::Claim => Vec::new(),
         Action::Register { subnet, role, operator, max_bond } => vec![
             ("subnet", subnet.to_string()),
             ("role", role.to_string()),

@@ -207,7 +207,12 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
     match &of.action {
         Action::Transfer { to, amount, .. } => transfer::transfer(draft, account, to, *amount, height),
         Action::Stake { amount } => stake::stake(draft, account, *amount),
-        Action::Unstake { amount } => stake::unstake(draft, account, *amount, height),
+        Action::Unstake { amount } => stake::unstake(draft, account, *amount),
+        Action::Delegate { validator, amount } => stake::delegate(draft, account, validator, *amount),
+        Action::Undelegate { validator, amount } => stake::undelegate(draft, account, validator, *amount),
+        Action::SetTake { take_bp } => stake::set_take(draft, account, *take_bp),
+        Action::Redelegate { from, to, amount } => stake::redelegate(draft, account, from, to, *amount),
+        Action::Claim => stake::claim(draft, account),
         Action::Register { subnet, role, operator, max_bond } => {
             let wanted = member::Wanted { subnet: *subnet, role: *role, operator: *operator, max_bond: *max_bond };
             member::register(draft, account, &wanted, height, events)

@@ -64,6 +64,9 @@ fn l16_an_epoch_from_commit_to_pay() {
     world.step(&[reveal(&world, 1, 1, &vector)]);
     let said = &world.state.weights_view(VISION).unwrap()[1];
     assert_eq!((said.epoch, &said.weights, &said.commits), (Some(1), &vector, &vec![(1, true)]));
+    // A validator is paid into its pool, a miner is owed (E18, E20); no balance moves.
+    let wealth = |world: &World| [0, 1].map(|of| world.state.stake(&account(of))).map(|stake| stake - 10 * STAR);
+    let owed = |world: &World| [5, 6].map(|of| world.state.account_view(&account(of)).unwrap().owed);
     let (minted, balances) = (world.state.supply().minted, [0, 1, 5, 6].map(|of| world.balance(of)));
     let events = world.step(&[]).events;
     let Some(Event::EpochClosed(closed)) = events.first() else { panic!("{events:?}") };
@@ -71,7 +74,8 @@ fn l16_an_epoch_from_commit_to_pay() {
     // Epoch 0 had nobody to pay: its pots were carried (E9).
     assert_eq!((closed.paid_miners, closed.paid_validators), (10 * STAR, 10 * STAR));
     assert_eq!(world.state.supply().minted - minted, 20 * STAR);
-    let got: Vec<u64> = [0, 1, 5, 6].iter().zip(balances).map(|(of, before)| world.balance(*of) - before).collect();
+    assert_eq!([0, 1, 5, 6].map(|of| world.balance(of)), balances);
+    let got = [wealth(&world), owed(&world)].concat();
     assert_eq!(got.iter().sum::<u64>(), 20 * STAR);
     assert_eq!(got[0], got[1], "equal stakes, equal rows, equal dividends");
     assert!(got[2] > 2 * got[3] && got[3] > 0, "{got:?}");
@@ -79,6 +83,21 @@ fn l16_an_epoch_from_commit_to_pay() {
     assert_eq!((row.account, row.earned), (account(5), got[2]));
     assert_eq!(world.state.subnet(VISION).unwrap().minted, 20 * STAR);
     assert!(world.state.supply_view().ok);
+    // Claimed, it is in the balance; a second claim has nothing to move.
+    let fee = world.transaction(5, Action::Claim, 0).fee;
+    let receipts = world.step(&[(5, Action::Claim), (5, Action::Claim)]).receipts;
+    assert_eq!([receipts[0].code, receipts[1].code], [Code::Applied, Code::NothingOwed]);
+    assert_eq!(world.balance(5), balances[2] + got[2] - 2 * fee);
+    // What a member that left has not claimed waits for its account, however long.
+    world.step(&[(6, Action::Leave { subnet: VISION, member: MemberId(3) })]);
+    world.run_to(30);
+    assert!(world.state.member(VISION, MemberId(3)).is_none());
+    let owed = world.state.account_view(&account(6)).unwrap().owed;
+    assert!(owed >= got[3]);
+    let (before, fee) = (world.balance(6), world.transaction(6, Action::Claim, 0).fee);
+    world.step(&[(6, Action::Claim)]);
+    assert_eq!(world.balance(6), before + owed - fee);
+    assert_eq!(world.state.account(&account(6)).unwrap().attached, 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod model;
 mod pool;
 mod random;
 mod rules;
+mod stake;
 
 use std::sync::LazyLock;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::receipt::Code;
-use super::super::rows::{Account, Due, Stake};
+use super::super::rows::{Account, Due};
 use super::*;
 use crate::protocol::transaction::ALL;
 
@@ -33,7 +33,7 @@ struct Model {
 impl Model {
     fn attached(&self, of: u8) -> usize {
         let person = &self.people[&of];
-        usize::from(person.stake > 0) + person.seats.len() + self.due.values().filter(|due| due.0 == of).count()
+        2 * usize::from(person.stake > 0) + person.seats.len() + self.due.values().filter(|due| due.0 == of).count()
     }
 
     fn promise(&mut self, of: u8, amount: u64, at: u64) {
@@ -203,7 +203,7 @@ proptest! {
             for (of, person) in &model.people {
                 let found = state.account(&account(*of)).unwrap();
                 prop_assert_eq!((found.balance, found.nonce), (person.balance, person.nonce));
-                prop_assert_eq!(state.get::<Stake>(&account(*of)).map_or(0, |stake| stake.amount), person.stake);
+                prop_assert_eq!(state.stake(&account(*of)), person.stake);
                 prop_assert_eq!(found.attached as usize, model.attached(*of));
                 let seats: Vec<u32> = state.member_of(VISION, Role::Miner, &account(*of)).iter().map(|m| m.0).collect();
                 prop_assert_eq!(&seats, &person.seats);

@@ -24,8 +24,18 @@ impl Crowd {
         let amount = self.chance.below(20 * STAR) + 1;
         match (self.chance.below(10), mine) {
             (0..=2, _) => transfer(u8::try_from(self.chance.below(16)).unwrap(), amount),
+            (3, _) if self.chance.one_in(1, 2) => Action::Delegate { validator: self.someone(), amount },
             (3, _) => Action::Stake { amount },
-            (4, _) => Action::Unstake { amount: if self.chance.one_in(1, 3) { ALL } else { amount } },
+            (4, _) => {
+                let amount = if self.chance.one_in(1, 3) { ALL } else { amount };
+                match self.chance.below(5) {
+                    0 => Action::Undelegate { validator: self.someone(), amount },
+                    1 => Action::Redelegate { from: self.someone(), to: self.someone(), amount },
+                    2 => Action::SetTake { take_bp: u16::try_from(self.chance.below(2_000)).unwrap() },
+                    3 => Action::Claim,
+                    _ => Action::Unstake { amount },
+                }
+            }
             (5, Some(member)) if self.chance.one_in(1, 3) => Action::Leave { subnet, member },
             (6 | 7, Some(member)) if role == Role::Validator => {
                 let ids: Vec<MemberId> =
@@ -43,6 +53,10 @@ impl Crowd {
             }
             _ => register(of, subnet, role).1,
         }
+    }
+
+    fn someone(&mut self) -> AccountId {
+        account(u8::try_from(self.chance.below(6)).unwrap())
     }
 
     fn candidates(&mut self, world: &World) -> Vec<Vec<u8>> {
@@ -117,7 +131,7 @@ fn a_store_that_was_tampered_with_does_not_load() {
     assert!(matches!(State::load(rows.clone()), Err(StateError::Imbalance(_))));
     rows[at].1.push(0);
     assert!(matches!(State::load(rows.clone()), Err(StateError::Row(_))));
-    rows.pop();
+    rows.retain(|row| row.0 != [18]);
     rows.remove(at);
     assert!(matches!(State::load(rows), Err(StateError::Missing(18))));
 }
