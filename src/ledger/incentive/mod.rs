@@ -4,7 +4,7 @@
 //! knows no account balance and moves no money. It is Yuma in exact integers, in the mode a subnet chose (`Switches`).
 //! Files: `fixed` the numbers, `job` what goes in and comes out, `switches` the modes, `rows` admission and columns,
 //! `consensus` median, clip and incentive, `bonds` bonds and dividends, `epoch` the passes, `payout` motes, `defence` what
-//! is off by default, `explain` why a miner earned what it earned.
+//! is off by default, `freshness` who repeats the past, `explain` why a miner earned what it earned.
 
 pub mod bonds;
 mod codec;
@@ -13,6 +13,7 @@ mod defence;
 mod epoch;
 mod explain;
 pub mod fixed;
+pub mod freshness;
 mod job;
 mod payout;
 pub mod rows;
@@ -23,6 +24,7 @@ pub use consensus::{minority, quantile};
 pub use defence::Curve;
 pub use epoch::{InTurn, Lane, Spread, Workspace, top};
 pub use explain::{Reason, explain};
+pub use freshness::{Freshness, Movement};
 pub use job::{
     COLUMNS_MAX, ColumnInput, ColumnResult, EpochInput, EpochJob, EpochResult, JobError, ROWS_MAX, RowInput, RowResult,
     RowWeights,

@@ -7,6 +7,7 @@ use super::*;
 use crate::protocol::ids::MemberId;
 
 mod example;
+mod freshness;
 mod laws;
 mod rules;
 
