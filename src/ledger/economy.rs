@@ -1,15 +1,14 @@
-//! Where money comes from and how a sum is divided: emission, the split of fees, the largest remainder.
+//! Where money comes from and how a sum is divided: emission, base fees, the largest remainder.
 //!
-//! Every division here gives away exactly what there was: the parts of a pot sum to the pot (E19), and a fee is what is
-//! burned and what the proposer gets.
+//! Every division here gives away exactly what there was: the parts of a pot sum to the pot (E19).
 
 pub mod pools;
 pub mod supply;
 
 use super::rows::Supply;
 
-/// Hundredths of a percent in a whole.
-const BASIS: u128 = 10_000;
+/// A byte or a unit never costs more than this: a STAR.
+const BASE_MAX: u64 = 1_000_000_000;
 
 /// What an epoch may mint: the subnet's emission while there is room under the cap (E3).
 pub fn mintable(wanted: u64, supply: &Supply, cap: u64) -> u64 {
@@ -17,10 +16,20 @@ pub fn mintable(wanted: u64, supply: &Supply, cap: u64) -> u64 {
     wanted.min(u64::try_from(room).unwrap_or(u64::MAX))
 }
 
-/// The burned part of a sum of fees, rounded up; the rest is the proposer's.
-pub fn burned_part(fees: u64, burn_bp: u64) -> u64 {
-    let burned = (u128::from(fees) * u128::from(burn_bp)).div_ceil(BASIS);
-    u64::try_from(burned).unwrap_or(fees).min(fees)
+/// A base fee after a height (E11): an eighth up when the body was full, an eighth down when it was empty, in between in
+/// proportion, and at least a mote unless it was exactly half full. Never below what the network asks at least.
+pub fn next_base(base: u64, used: u64, full: u64, least: u64) -> u64 {
+    let half = (full / 2).max(1);
+    let step = |off: u64| {
+        let step = u128::from(base) * u128::from(off.min(half)) / u128::from(half) / 8;
+        u64::try_from(step).unwrap_or(u64::MAX).max(1)
+    };
+    let next = match used.cmp(&half) {
+        std::cmp::Ordering::Less => base.saturating_sub(step(half - used)),
+        std::cmp::Ordering::Equal => base,
+        std::cmp::Ordering::Greater => base.saturating_add(step(used - half)),
+    };
+    next.clamp(least, BASE_MAX.max(least))
 }
 
 /// Divides a pot by weights (E19): floors, and what is left goes one mote each to the largest remainders, ties to the
@@ -69,14 +78,22 @@ mod tests {
     }
 
     #[test]
-    fn fees_are_burned_up_and_minting_stops_at_the_cap() {
-        assert_eq!(
-            (burned_part(5, 5_000), burned_part(0, 5_000), burned_part(7, 0), burned_part(7, 10_000)),
-            (3, 0, 0, 7)
-        );
-        assert_eq!(burned_part(u64::MAX, 10_000), u64::MAX);
+    fn minting_stops_at_the_cap() {
         let supply = Supply { genesis: 90, minted: 20, burned: 5, dust: 0 };
         assert_eq!((mintable(10, &supply, 200), mintable(10, &supply, 112), mintable(10, &supply, 100)), (10, 7, 0));
+    }
+
+    #[test]
+    fn e11_base_fees_follow_bodies_by_an_eighth() {
+        assert_eq!(next_base(800, 1_000, 1_000, 1), 900);
+        assert_eq!(next_base(800, 0, 1_000, 1), 700);
+        assert_eq!((next_base(800, 500, 1_000, 1), next_base(800, 750, 1_000, 1)), (800, 850));
+        assert_eq!((next_base(800, 0, 1_000, 750), next_base(10, 0, 1_000, 10)), (750, 10));
+        // Small fees move too, and no fee moves by more than an eighth or a mote.
+        assert_eq!((next_base(3, 501, 1_000, 1), next_base(3, 499, 1_000, 1)), (4, 2));
+        assert_eq!(next_base(u64::MAX, 1_000, 1_000, 1), BASE_MAX);
+        let climb = (0..100).fold(10, |base, _| next_base(base, 9, 9, 10));
+        assert!(climb > 10 * 7_000 && (0..1_000).fold(climb, |base, _| next_base(base, 0, 9, 10)) == 10);
     }
 
     #[test]

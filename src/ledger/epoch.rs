@@ -114,6 +114,7 @@ fn settle(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -
     let of = |kind| Note::of(kind).subnet(id).epoch(epoch);
     let paid_miners = pay(draft, half, &mut subnet.carried_miners, &miners, of(Kind::EmissionMiner));
     let paid_validators = pay(draft, rest, &mut subnet.carried_validators, &validators, of(Kind::EmissionValidator));
+    pay_fees(draft, &mut subnet.fee_pot, &validators, of(Kind::QueryFee));
     carry(&mut subnet);
     subnet.minted = subnet.minted.saturating_add(paid_miners).saturating_add(paid_validators);
     subnet.settle_at = None;
@@ -121,6 +122,14 @@ fn settle(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -
     draft.put(&id, subnet);
     let members = draft.metagraph(id).unwrap_or_default();
     EpochClosed { subnet: id, epoch, height, paid_miners, paid_validators, missed, members }
+}
+
+/// Query fees join the validators' pay (E10): they exist already, so nothing is minted for them. While there is nobody to
+/// pay they wait.
+fn pay_fees(draft: &mut Draft, pot: &mut u64, shares: &[(MemberId, u64)], note: Note) {
+    if *pot > 0 && shares.iter().any(|share| share.1 > 0) {
+        give(draft, std::mem::take(pot), shares, note);
+    }
 }
 
 /// Pots that could not be paid wait at most so many epochs (E9); then the right to mint them is gone.
@@ -230,15 +239,22 @@ fn store(draft: &mut Draft, id: SubnetId, outcome: &EpochResult, missed: &[Membe
 /// Mints and pays one side's pot, with what was carried; carries it when there is nobody to pay. What the cap leaves no
 /// room for is not minted.
 fn pay(draft: &mut Draft, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)], note: Note) -> u64 {
-    let Some(id) = note.subnet else { return 0 };
     let wanted = pot.saturating_add(*carried);
-    let weights: Vec<u64> = shares.iter().map(|(_, share)| *share).collect();
-    if weights.iter().all(|weight| *weight == 0) {
+    if shares.iter().all(|share| share.1 == 0) {
         *carried = wanted;
         return 0;
     }
     *carried = 0;
     let amount = mintable(wanted, draft.supply(), draft.parameters().supply_cap);
+    give(draft, amount, shares, note);
+    money::mint(draft, amount);
+    amount
+}
+
+/// Gives members their parts of a pot: a miner is owed, a validator is paid into its pool (E18-E20).
+fn give(draft: &mut Draft, amount: u64, shares: &[(MemberId, u64)], note: Note) {
+    let Some(id) = note.subnet else { return };
+    let weights: Vec<u64> = shares.iter().map(|(_, share)| *share).collect();
     for ((member_id, _), part) in shares.iter().zip(largest_remainder(amount, &weights)) {
         let paid = match draft.member(id, *member_id).map(|member| (member.role, member.account)) {
             Some((Role::Miner, _)) => money::owe(draft, id, *member_id, part, note.share(part, amount)),
@@ -251,6 +267,4 @@ fn pay(draft: &mut Draft, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)
         };
         assert!(paid, "violation: member {member_id} of subnet {id} cannot be paid");
     }
-    money::mint(draft, amount);
-    amount
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use super::apply::{Room, admissible};
+use super::apply::{Room, admissible, minimum_fee};
 use super::receipt::{Code, Refusal};
 use super::state::State;
 use crate::protocol::ids::{AccountId, Digest, Height};
@@ -300,6 +300,9 @@ impl Mempool {
         while let Some((.., std::cmp::Reverse(id))) = heads.pop() {
             let Some(entry) = self.entries.get(&id) else { continue };
             let of = &entry.signed.transaction;
+            if of.fee < minimum_fee(state, &of.action, entry.bytes.len()) {
+                continue;
+            }
             // An account whose next does not fit has nothing further to offer this body.
             if room.take(entry.class(), entry.bytes.len(), of.action.units()).is_ok() {
                 out.push(entry.bytes.clone());
@@ -324,7 +327,9 @@ impl Mempool {
                 let Some(entry) = self.entries.get(id) else { continue };
                 let of = &entry.signed.transaction;
                 let judged = admissible(state, of, entry.bytes.len(), height);
-                let waits = matches!(judged, Ok(()) | Err(Refusal::NoEffect(Code::TooEarly)));
+                // A base fee that rose above what it pays falls again (E11).
+                let later = Err(Refusal::NoEffect(Code::TooEarly));
+                let waits = judged.is_ok() || judged == later || matches!(judged, Err(Refusal::FeeTooLow { .. }));
                 if *nonce < next {
                     gone.push((*id, |dropped| &mut dropped.stale));
                 } else if of.valid_until < height {

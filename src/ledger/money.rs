@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::receipt::Code;
-use super::rows::{Account, Due, Member, Owed, Pool};
+use super::rows::{Account, Channel, Due, Member, Owed, Pool, Subnet};
 use super::state::State;
 use crate::protocol::ids::{AccountId, Epoch, MemberId, SubnetId};
 use crate::protocol::statement::{Kind, Line, Purse};
@@ -195,6 +195,9 @@ pub fn held_by(state: &State) -> BTreeMap<(AccountId, Purse), u128> {
     for (id, owed) in state.range::<Owed>(..) {
         add(id, Purse::Owed, owed.amount);
     }
+    for (_, channel) in state.range::<Channel>(..) {
+        add(&channel.payer, Purse::Channel, channel.deposit.saturating_sub(channel.paid));
+    }
     for (_, due) in state.range::<Due>(..) {
         add(&due.account, due.reason.purse().0, due.amount);
     }
@@ -203,5 +206,6 @@ pub fn held_by(state: &State) -> BTreeMap<(AccountId, Purse), u128> {
 
 /// What the network holds for nobody in particular: pots of subnets, and dust. With `held_by` this is all money.
 pub fn held_by_nobody(state: &State) -> u128 {
-    u128::from(state.supply().dust)
+    let pots = state.range::<Subnet>(..).map(|(_, subnet)| u128::from(subnet.fee_pot)).sum::<u128>();
+    u128::from(state.supply().dust) + pots
 }

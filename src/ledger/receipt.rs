@@ -74,6 +74,22 @@ pub enum Code {
     SamePool = 28,
     #[error("nothing is owed to the account")]
     NothingOwed = 29,
+    #[error("there is no such channel, or it has ended")]
+    UnknownChannel = 30,
+    #[error("the channel is closing")]
+    ChannelClosing = 31,
+    #[error("the channel is not closing; its payee redeems vouchers")]
+    ChannelOpen = 32,
+    #[error("the voucher is not signed by the channel's key")]
+    BadVoucher = 33,
+    #[error("the voucher's sum is not above what was paid, or above the deposit")]
+    VoucherSum = 34,
+    #[error("one account can pay from at most 256 channels")]
+    TooManyChannels = 35,
+    #[error("a channel ends 600 to 2,600,000 heights ahead")]
+    BadExpiry = 36,
+    #[error("the payee does not exist or is the payer")]
+    BadPayee = 37,
 }
 
 impl Code {
@@ -108,6 +124,14 @@ impl Code {
         Self::MovedTooSoon,
         Self::SamePool,
         Self::NothingOwed,
+        Self::UnknownChannel,
+        Self::ChannelClosing,
+        Self::ChannelOpen,
+        Self::BadVoucher,
+        Self::VoucherSum,
+        Self::TooManyChannels,
+        Self::BadExpiry,
+        Self::BadPayee,
     ];
 
     pub fn number(self) -> u16 {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::incentive::BondBlock;
-use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey};
+use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId};
 use crate::protocol::layout::{LayoutError, Reader, Writer};
 use crate::protocol::parameters::{Parameters, SubnetRules};
 use crate::protocol::transaction::{Role, Weight};
@@ -204,6 +204,10 @@ pub struct Subnet {
     pub carried_epochs: u8,
     /// Minted for this subnet so far.
     pub minted: u64,
+    /// Query fees burned here and not drawn on yet: a counter, not money (E6).
+    pub burned_fees: u64,
+    /// Query fees that wait for the validators of the next settlement: money (E10).
+    pub fee_pot: u64,
 }
 
 impl Row for Subnet {
@@ -213,7 +217,12 @@ impl Row for Subnet {
         let to = to.u32(self.next_member.0).u32(self.miners).u32(self.validators);
         let to = to.u64(self.epoch).u64(self.opened).u64(self.next_open);
         let to = write_when(write_when(to, self.settle_at), self.last_settled);
-        to.u64(self.carried_miners).u64(self.carried_validators).u8(self.carried_epochs).u64(self.minted)
+        to.u64(self.carried_miners)
+            .u64(self.carried_validators)
+            .u8(self.carried_epochs)
+            .u64(self.minted)
+            .u64(self.burned_fees)
+            .u64(self.fee_pot)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
@@ -236,7 +245,13 @@ impl Row for Subnet {
             carried_validators: from.u64()?,
             carried_epochs: from.u8()?,
             minted: from.u64()?,
+            burned_fees: from.u64()?,
+            fee_pot: from.u64()?,
         })
+    }
+
+    fn held(&self) -> u128 {
+        self.fee_pot.into()
     }
 }
 
@@ -316,6 +331,60 @@ impl Row for Owed {
 
     fn held(&self) -> u128 {
         self.amount.into()
+    }
+}
+
+/// A payment channel (E10): money that its payer promises away by vouchers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    pub payer: AccountId,
+    pub payee: AccountId,
+    /// Signs the vouchers.
+    pub voucher_key: PublicKey,
+    pub subnet: SubnetId,
+    pub deposit: u64,
+    pub paid: u64,
+    /// The height at which it ends by itself.
+    pub ends: Height,
+    /// Its payer announced the end: vouchers still count, from whoever shows them.
+    pub closing: bool,
+}
+
+impl Row for Channel {
+    fn write(&self, to: Writer) -> Writer {
+        let to = to.raw(&self.payer.0).raw(&self.payee.0).raw(&self.voucher_key.0).u32(self.subnet.0);
+        write_bool(to.u64(self.deposit).u64(self.paid).u64(self.ends), self.closing)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self {
+            payer: from.account()?,
+            payee: from.account()?,
+            voucher_key: from.key()?,
+            subnet: SubnetId(from.u32()?),
+            deposit: from.u64()?,
+            paid: from.u64()?,
+            ends: from.u64()?,
+            closing: read_bool(from)?,
+        })
+    }
+
+    fn held(&self) -> u128 {
+        u128::from(self.deposit.saturating_sub(self.paid))
+    }
+}
+
+/// A channel ends at the height in its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending;
+
+impl Row for Ending {
+    fn write(&self, to: Writer) -> Writer {
+        to
+    }
+
+    fn read(_: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        Ok(Self)
     }
 }
 
@@ -462,19 +531,24 @@ pub struct Chain {
     pub timestamp_ms: u64,
     /// The number the next item of the due queue gets.
     pub due_seq: u64,
+    /// What a transaction pays for each byte and unit: at least the parameters, more while bodies are full (E11).
+    pub base_byte: u64,
+    pub base_unit: u64,
     pub parameters: Parameters,
 }
 
 impl Row for Chain {
     fn write(&self, to: Writer) -> Writer {
         let to = to.raw(&self.chain_id.0).u64(self.height).u64(self.timestamp_ms).u64(self.due_seq);
+        let to = to.u64(self.base_byte).u64(self.base_unit);
         write_values(to, &self.parameters.table())
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
         let (chain_id, height, timestamp_ms, due_seq) = (from.chain()?, from.u64()?, from.u64()?, from.u64()?);
+        let (base_byte, base_unit) = (from.u64()?, from.u64()?);
         let values = read_values(from, Parameters::SPECS.len())?;
         let parameters = Parameters::from_values(&values).ok_or(LayoutError::NotCanonical("parameters"))?;
-        Ok(Self { chain_id, height, timestamp_ms, due_seq, parameters })
+        Ok(Self { chain_id, height, timestamp_ms, due_seq, base_byte, base_unit, parameters })
     }
 }

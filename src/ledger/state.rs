@@ -12,7 +12,8 @@ use imbl::{OrdMap, OrdSet};
 
 use super::records::Records;
 use super::rows::{
-    Account, Bonds, Chain, Commit, Due, DueReason, Member, Move, Owed, Pool, Row, Shares, Subnet, Supply, Vector,
+    Account, Bonds, Chain, Channel, Commit, Due, DueReason, Ending, Member, Move, Owed, Pool, Row, Shares, Subnet,
+    Supply, Vector,
 };
 use super::table::{Key, RowKey, Table};
 use super::tree::{Change, Proof, Tree, value_digest};
@@ -45,6 +46,8 @@ macro_rules! tables {
             index: OrdMap<(SubnetId, Role, AccountId), MemberId>,
             /// Derived from the due queue: what was taken out of each pool and is held.
             unbonding: OrdSet<(AccountId, Height, u64)>,
+            /// Derived: the channels each account pays from.
+            paying: OrdSet<(AccountId, Digest)>,
             /// Derived: motes in all rows but the supply.
             held: u128,
             pub(super) tree: Tree,
@@ -76,6 +79,7 @@ macro_rules! tables {
                     records: Records::default(),
                     index: OrdMap::new(),
                     unbonding: OrdSet::new(),
+                    paying: OrdSet::new(),
                     held: 0,
                     tree: Tree::default(),
                 }
@@ -142,6 +146,8 @@ tables! {
     20 owed: AccountId => Owed;
     21 shares: (AccountId, AccountId) => Shares;
     22 moves: (AccountId, AccountId) => Move;
+    23 channels: Digest => Channel, index_channel;
+    24 endings: (Height, Digest) => Ending;
 }
 
 fn index_member(state: &mut State, key: &(SubnetId, MemberId), before: Option<&Member>, after: Option<&Member>) {
@@ -160,6 +166,15 @@ fn index_due(state: &mut State, key: &(Height, u64), before: Option<&Due>, after
     }
     if let Some(pool) = after.and_then(pool) {
         state.unbonding.insert((pool, key.0, key.1));
+    }
+}
+
+fn index_channel(state: &mut State, id: &Digest, before: Option<&Channel>, after: Option<&Channel>) {
+    if let Some(channel) = before {
+        state.paying.remove(&(channel.payer, *id));
+    }
+    if let Some(channel) = after {
+        state.paying.insert((channel.payer, *id));
     }
 }
 
@@ -201,6 +216,8 @@ impl State {
             height: 0,
             timestamp_ms: genesis.timestamp_ms,
             due_seq: 0,
+            base_byte: genesis.parameters.fee_byte,
+            base_unit: genesis.parameters.fee_unit,
             parameters: genesis.parameters.clone(),
         });
         for row in &genesis.accounts {
@@ -234,6 +251,8 @@ impl State {
                     carried_validators: 0,
                     carried_epochs: 0,
                     minted: 0,
+                    burned_fees: 0,
+                    fee_pot: 0,
                 }),
             );
         }
@@ -254,6 +273,8 @@ impl State {
             height: 0,
             timestamp_ms: 0,
             due_seq: 0,
+            base_byte: 0,
+            base_unit: 0,
             parameters: Parameters::defaults(crate::protocol::parameters::NetworkKind::Public),
         };
         let mut state = Self::empty(nothing);
@@ -370,6 +391,17 @@ impl State {
     /// The stake behind an account: its pool with everybody's shares (E18), 0 when it has none.
     pub fn stake(&self, id: &AccountId) -> u64 {
         self.get::<Pool>(id).map_or(0, |pool| pool.total)
+    }
+
+    /// The channels an account pays from.
+    pub fn channels(&self, payer: &AccountId) -> Vec<Digest> {
+        let all = (*payer, Digest::ZERO)..=(*payer, Digest([0xff; 32]));
+        self.paying.range(all).map(|(_, id)| *id).collect()
+    }
+
+    /// What a transaction pays now for each byte and each unit (E11).
+    pub fn base_fees(&self) -> (u64, u64) {
+        (self.chain.base_byte, self.chain.base_unit)
     }
 
     /// Where the due queue holds what was taken out of a pool.

@@ -7,7 +7,7 @@ use imbl::OrdMap;
 
 use super::rows::Row;
 use super::state::State;
-use crate::protocol::ids::{AccountId, MemberId, SubnetId};
+use crate::protocol::ids::{AccountId, Digest, MemberId, SubnetId};
 use crate::protocol::layout::{LayoutError, Reader, Writer};
 
 /// A row key: the table's number and the key's bytes, which sort as the keys do.
@@ -28,6 +28,16 @@ impl Key for AccountId {
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
         from.account()
+    }
+}
+
+impl Key for Digest {
+    fn write(&self, to: Writer) -> Writer {
+        to.raw(&self.0)
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
+        from.digest()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::rows::{Commit, Due, DueReason, Member, Subnet, Vector};
+use super::rows::{Channel, Commit, Due, DueReason, Member, Subnet, Vector};
 use super::state::State;
 use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, PublicKey, SubnetId};
 use crate::protocol::transaction::{Role, Weight};
@@ -119,6 +119,10 @@ pub struct SupplyView {
     /// Earned by miners and not claimed yet.
     pub owed: u64,
     pub waiting: u64,
+    /// Deposits of channels.
+    pub channels: u64,
+    /// Query fees that wait for validators.
+    pub pots: u64,
     pub dust: u64,
     pub ok: bool,
 }
@@ -250,6 +254,8 @@ impl State {
             owed: sum(self.range::<Member>(..).map(|(_, member)| member.owed))
                 .saturating_add(sum(self.range::<super::rows::Owed>(..).map(|(_, owed)| owed.amount))),
             waiting: sum(self.range::<Due>(..).map(|(_, due)| due.amount)),
+            channels: sum(self.range::<Channel>(..).map(|(_, of)| of.deposit.saturating_sub(of.paid))),
+            pots: sum(self.range::<Subnet>(..).map(|(_, subnet)| subnet.fee_pot)),
             dust: supply.dust,
             ok: self.check().is_ok(),
         }

@@ -5,6 +5,7 @@
 //! frames messages and never makes a byte that is signed or hashed.
 
 pub mod chance;
+pub mod channel;
 pub mod checkpoint;
 pub mod codec;
 pub mod committee;

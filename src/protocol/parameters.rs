@@ -156,11 +156,9 @@ parameters! {
         5 weight_unit: Motes, default STAR, STAR, bounds 1, 1, 1_000 * STAR,
             "Stake that makes one unit of voting weight.";
         6 fee_byte: Motes, default 10, 100, bounds 1, 1, STAR,
-            "Fee of a transaction for each of its bytes.";
+            "The least fee of a transaction for each of its bytes; it rises while bodies are more than half full.";
         7 fee_unit: Motes, default 100, 1_000, bounds 1, 1, STAR,
-            "Fee of a transaction for each unit of work.";
-        8 fee_burn_bp: Plain, default 5_000, 5_000, bounds 0, 0, 10_000,
-            "Hundredths of a percent of fees that are burned; the proposer has the rest.";
+            "The least fee of a transaction for each unit of work; it rises while bodies are more than half full.";
         9 unbond_heights: Heights, default 1_200, 14 * DAY, bounds 1, 14 * DAY, 400 * DAY,
             "Heights from unstaking to being paid.";
         10 exit_heights: Heights, default 600, DAY, bounds 1, DAY, 400 * DAY,
@@ -170,6 +168,10 @@ parameters! {
             "More than this can never exist at once; minting stops there.";
         30 term_heights: Heights, default 600, 600, bounds 10, 600, 86_400,
             "Heights of a term: budgets, support and notices are counted in terms.";
+        31 query_burn_bp: Plain, default 1_000, 1_000, bounds 500, 500, 5_000,
+            "Hundredths of a percent of a query's fee that are burned; the subnet's bank counts them.";
+        32 query_validators_bp: Plain, default 1_000, 1_000, bounds 0, 0, 5_000,
+            "Hundredths of a percent of a query's fee for the subnet's validators; the miner has the rest.";
     }
 }
 

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::channel::Voucher;
 use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId, hash};
 use super::keys::{BadSignature, SecretKey, Signature, verify};
 use super::layout::{LayoutError, Reader, Writer};
@@ -118,6 +119,29 @@ pub enum Action {
     },
     /// Everything that is owed to the account's members.
     Claim,
+    /// A way to pay a miner of a subnet by vouchers.
+    ChannelOpen {
+        payee: AccountId,
+        voucher_key: PublicKey,
+        subnet: SubnetId,
+        deposit: u64,
+        /// The height at which it ends by itself.
+        expiry: Height,
+    },
+    ChannelTopUp {
+        channel: Digest,
+        amount: u64,
+    },
+    ChannelRedeem {
+        voucher: Voucher,
+    },
+    ChannelClose {
+        channel: Digest,
+        voucher: Option<Voucher>,
+    },
+    ChannelChallenge {
+        voucher: Voucher,
+    },
     /// `operator` signs what the member serves; it may be the account's own key.
     Register {
         subnet: SubnetId,
@@ -156,6 +180,11 @@ impl Action {
             Self::SetTake { .. } => 0x14,
             Self::Redelegate { .. } => 0x15,
             Self::Claim => 0x16,
+            Self::ChannelOpen { .. } => 0x60,
+            Self::ChannelTopUp { .. } => 0x61,
+            Self::ChannelRedeem { .. } => 0x62,
+            Self::ChannelClose { .. } => 0x63,
+            Self::ChannelChallenge { .. } => 0x64,
             Self::Register { .. } => 0x33,
             Self::Leave { .. } => 0x34,
             Self::WeightsCommit { .. } => 0x40,
@@ -173,6 +202,11 @@ impl Action {
             Self::SetTake { .. } => "set_take",
             Self::Redelegate { .. } => "redelegate",
             Self::Claim => "claim",
+            Self::ChannelOpen { .. } => "channel_open",
+            Self::ChannelTopUp { .. } => "channel_top_up",
+            Self::ChannelRedeem { .. } => "channel_redeem",
+            Self::ChannelClose { .. } => "channel_close",
+            Self::ChannelChallenge { .. } => "channel_challenge",
             Self::Register { .. } => "register",
             Self::Leave { .. } => "leave",
             Self::WeightsCommit { .. } => "weights_commit",
@@ -190,8 +224,12 @@ impl Action {
             | Self::SetTake { .. }
             | Self::Redelegate { .. }
             | Self::Claim
+            | Self::ChannelTopUp { .. }
+            | Self::ChannelRedeem { .. }
+            | Self::ChannelClose { .. }
+            | Self::ChannelChallenge { .. }
             | Self::Leave { .. } => Class::User,
-            Self::Register { .. } => Class::Bonded,
+            Self::Register { .. } | Self::ChannelOpen { .. } => Class::Bonded,
             Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
         }
     }
@@ -202,6 +240,9 @@ impl Action {
             Self::Transfer { .. } | Self::Stake { .. } | Self::Delegate { .. } | Self::SetTake { .. } => 10,
             Self::Unstake { .. } | Self::Undelegate { .. } | Self::Leave { .. } => 12,
             Self::Redelegate { .. } | Self::Claim => 20,
+            Self::ChannelOpen { .. } | Self::ChannelTopUp { .. } => 15,
+            // One more signature is verified.
+            Self::ChannelRedeem { .. } | Self::ChannelClose { .. } | Self::ChannelChallenge { .. } => 25,
             Self::Register { .. } => 20,
             Self::WeightsCommit { .. } => 8,
             // The vector is at most WEIGHTS_MAX long, so this is at most 42.
@@ -222,6 +263,15 @@ impl Action {
             Self::SetTake { take_bp } => to.u16(*take_bp),
             Self::Redelegate { from, to: pool, amount } => to.raw(&from.0).raw(&pool.0).u64(*amount),
             Self::Claim => to,
+            Self::ChannelOpen { payee, voucher_key, subnet, deposit, expiry } => {
+                to.raw(&payee.0).raw(&voucher_key.0).u32(subnet.0).u64(*deposit).u64(*expiry)
+            }
+            Self::ChannelTopUp { channel, amount } => to.raw(&channel.0).u64(*amount),
+            Self::ChannelRedeem { voucher } | Self::ChannelChallenge { voucher } => write_voucher(to, voucher),
+            Self::ChannelClose { channel, voucher } => match voucher {
+                Some(voucher) => write_voucher(to, voucher),
+                None => to.raw(&channel.0).u64(0).raw(&[0; SIGNATURE_BYTES]),
+            },
             Self::Register { subnet, role, operator, max_bond } => {
                 to.u32(subnet.0).u8(role.byte()).raw(&operator.0).u64(*max_bond)
             }
@@ -251,6 +301,21 @@ impl Action {
             0x14 => Self::SetTake { take_bp: from.u16()? },
             0x15 => Self::Redelegate { from: from.account()?, to: from.account()?, amount: from.u64()? },
             0x16 => Self::Claim,
+            0x60 => Self::ChannelOpen {
+                payee: from.account()?,
+                voucher_key: from.key()?,
+                subnet: SubnetId(from.u32()?),
+                deposit: from.u64()?,
+                expiry: from.u64()?,
+            },
+            0x61 => Self::ChannelTopUp { channel: from.digest()?, amount: from.u64()? },
+            0x62 => Self::ChannelRedeem { voucher: read_voucher(from)? },
+            0x63 => {
+                let voucher = read_voucher(from)?;
+                let none = voucher.cumulative == 0 && voucher.signature.0 == [0; SIGNATURE_BYTES];
+                Self::ChannelClose { channel: voucher.channel, voucher: (!none).then_some(voucher) }
+            }
+            0x64 => Self::ChannelChallenge { voucher: read_voucher(from)? },
             0x33 => Self::Register {
                 subnet: SubnetId(from.u32()?),
                 role: Role::from_byte(from.u8()?)?,
@@ -283,14 +348,32 @@ impl Action {
             | Self::Unstake { amount: 0 }
             | Self::Delegate { amount: 0, .. }
             | Self::Undelegate { amount: 0, .. }
-            | Self::Redelegate { amount: 0, .. } => Err(LayoutError::NotCanonical("the amount is 0")),
+            | Self::Redelegate { amount: 0, .. }
+            | Self::ChannelOpen { deposit: 0, .. }
+            | Self::ChannelTopUp { amount: 0, .. } => Err(LayoutError::NotCanonical("the amount is 0")),
             Self::Transfer { memo, .. } if memo.len() > MEMO_BYTES_MAX => {
                 Err(LayoutError::TooMany { what: "memo", found: memo.len(), limit: MEMO_BYTES_MAX })
+            }
+            Self::ChannelRedeem { voucher } | Self::ChannelChallenge { voucher } if voucher.cumulative == 0 => {
+                Err(LayoutError::NotCanonical("the voucher promises nothing"))
+            }
+            Self::ChannelClose { channel, voucher: Some(voucher) }
+                if voucher.channel != *channel || voucher.cumulative == 0 =>
+            {
+                Err(LayoutError::NotCanonical("the voucher is another channel's or promises nothing"))
             }
             Self::WeightsReveal { weights, .. } => check_weights(weights),
             _ => Ok(()),
         }
     }
+}
+
+fn write_voucher(to: Writer, voucher: &Voucher) -> Writer {
+    to.raw(&voucher.channel.0).u64(voucher.cumulative).raw(&voucher.signature.0)
+}
+
+fn read_voucher(from: &mut Reader<'_>) -> Result<Voucher, LayoutError> {
+    Ok(Voucher { channel: from.digest()?, cumulative: from.u64()?, signature: from.signature()? })
 }
 
 fn write_weights(to: Writer, weights: &[Weight]) -> Writer {
@@ -463,6 +546,10 @@ mod tests {
         Transaction { account: key().public().into(), nonce: 5, fee: 1_000, valid_until: 600, action }
     }
 
+    fn voucher() -> Voucher {
+        Voucher { channel: Digest([0xcc; 32]), cumulative: 8, signature: Signature([0xdd; 64]) }
+    }
+
     /// One of each kind, with distinct values in every field.
     fn examples() -> Vec<Action> {
         let (subnet, member) = (SubnetId(2), MemberId(9));
@@ -476,6 +563,18 @@ mod tests {
             Action::SetTake { take_bp: 300 },
             Action::Redelegate { from: AccountId([0xaa; 32]), to: AccountId([0xab; 32]), amount: 3 },
             Action::Claim,
+            Action::ChannelOpen {
+                payee: AccountId([0xaa; 32]),
+                voucher_key: PublicKey([0xbb; 32]),
+                subnet,
+                deposit: 5,
+                expiry: 6,
+            },
+            Action::ChannelTopUp { channel: Digest([0xcc; 32]), amount: 7 },
+            Action::ChannelRedeem { voucher: voucher() },
+            Action::ChannelClose { channel: Digest([0xcc; 32]), voucher: Some(voucher()) },
+            Action::ChannelClose { channel: Digest([0xcc; 32]), voucher: None },
+            Action::ChannelChallenge { voucher: voucher() },
             Action::Register { subnet, role: Role::Validator, operator: PublicKey([0xbb; 32]), max_bond: 13 },
             Action::Leave { subnet, member },
             Action::WeightsCommit { subnet, epoch: 4, member, hash: Digest([0xdd; 32]) },
@@ -496,6 +595,12 @@ mod tests {
             "2c01".to_owned(),
             format!("{}{}0300000000000000", repeated("aa"), repeated("ab")),
             String::new(),
+            format!("{}{}0200000005000000000000000600000000000000", repeated("aa"), repeated("bb")),
+            format!("{}0700000000000000", repeated("cc")),
+            format!("{}0800000000000000{}", repeated("cc"), "dd".repeat(64)),
+            format!("{}0800000000000000{}", repeated("cc"), "dd".repeat(64)),
+            format!("{}{}", repeated("cc"), "00".repeat(72)),
+            format!("{}0800000000000000{}", repeated("cc"), "dd".repeat(64)),
             format!("0200000001{}0d00000000000000", repeated("bb")),
             "0200000009000000".to_owned(),
             format!("02000000040000000000000009000000{}", repeated("dd")),

@@ -161,14 +161,14 @@ impl View {
     }
 
     pub fn fees(&self) -> FeesReport {
-        let parameters = self.state.parameters();
+        let (fee_byte, fee_unit) = self.state.base_fees();
         FeesReport {
             chain_id: self.state.chain_id(),
             height: self.state.height(),
-            fee_byte: Motes(parameters.fee_byte),
-            fee_unit: Motes(parameters.fee_unit),
+            fee_byte: Motes(fee_byte),
+            fee_unit: Motes(fee_unit),
             validity_max: VALID_HEIGHTS_MAX,
-            account_min: Motes(parameters.min_account),
+            account_min: Motes(self.state.parameters().min_account),
         }
     }
 
@@ -375,6 +375,22 @@ fn fields(action: &Action) -> BTreeMap<String, String> {
             vec![("from", from.to_string()), ("to", to.to_string()), ("amount", amount.to_string())]
         }
         Action::Claim => Vec::new(),
+        Action::ChannelOpen { payee, subnet, deposit, expiry, .. } => vec![
+            ("payee", payee.to_string()),
+            ("subnet", subnet.to_string()),
+            ("deposit", deposit.to_string()),
+            ("expiry", expiry.to_string()),
+        ],
+        Action::ChannelTopUp { channel, amount } => {
+            vec![("channel", channel.to_string()), ("amount", amount.to_string())]
+        }
+        Action::ChannelRedeem { voucher } | Action::ChannelChallenge { voucher } => {
+            vec![("channel", voucher.channel.to_string()), ("cumulative", voucher.cumulative.to_string())]
+        }
+        Action::ChannelClose { channel, voucher } => {
+            let cumulative = voucher.map_or(0, |voucher| voucher.cumulative);
+            vec![("channel", channel.to_string()), ("cumulative", cumulative.to_string())]
+        }
         Action::Register { subnet, role, operator, max_bond } => vec![
             ("subnet", subnet.to_string()),
             ("role", role.to_string()),

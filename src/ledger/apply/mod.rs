@@ -1,16 +1,17 @@
 //! From one state to the next: scheduled work, then the transactions of a body, then the fees (L1-L7).
 //!
 //! `execute` re-does what a leader proposes and refuses the whole body for one inadmissible transaction; `build` is the
-//! leader's side and leaves such transactions out. Both run the same code in the same order: due queue, epochs by
+//! leader's side and leaves such transactions out. Both run the same code in the same order: due queue, channels, epochs by
 //! subnet id, transactions, fees. The parent is never changed.
 
+mod channel;
 mod member;
 mod stake;
 mod transfer;
 mod weights;
 
 use super::draft::{Draft, RowChange};
-use super::economy::burned_part;
+use super::economy::next_base;
 use super::event::Event;
 use super::money::{self, Note, debit};
 use super::receipt::{Code, Receipt, Refusal};
@@ -38,7 +39,7 @@ pub struct Context {
     /// One above the parent's.
     pub height: Height,
     pub timestamp_ms: u64,
-    /// The account of the leader that first proposed this body: it has its part of the fees.
+    /// The account of the leader that first proposed this body: it has the tips.
     pub proposer: AccountId,
     /// The hash of the parent's header; zeros for genesis.
     pub parent: Digest,
@@ -166,14 +167,14 @@ pub fn admissible(state: &State, transaction: &Transaction, bytes: usize, height
     Ok(())
 }
 
-/// The least fee of a transaction of this size (section of fees, class by class).
+/// The least fee of a transaction of this size now: it is burned, what is paid beyond it is the proposer's (E11).
 pub fn minimum_fee(state: &State, action: &Action, bytes: usize) -> u64 {
     if action.class() == Class::System {
         return 0;
     }
-    let parameters = state.parameters();
-    let by_bytes = u128::from(parameters.fee_byte) * bytes as u128;
-    let by_units = u128::from(parameters.fee_unit) * u128::from(action.units());
+    let (byte, unit) = state.base_fees();
+    let by_bytes = u128::from(byte) * bytes as u128;
+    let by_units = u128::from(unit) * u128::from(action.units());
     u64::try_from(by_bytes + by_units).unwrap_or(u64::MAX)
 }
 
@@ -213,6 +214,15 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
         Action::SetTake { take_bp } => stake::set_take(draft, account, *take_bp),
         Action::Redelegate { from, to, amount } => stake::redelegate(draft, account, from, to, *amount),
         Action::Claim => stake::claim(draft, account),
+        Action::ChannelOpen { payee, voucher_key, subnet, deposit, expiry } => {
+            let (payee, voucher_key, subnet) = (*payee, *voucher_key, *subnet);
+            let wanted = channel::Wanted { payee, voucher_key, subnet, deposit: *deposit, expiry: *expiry };
+            channel::open(draft, account, &wanted, of.nonce, height)
+        }
+        Action::ChannelTopUp { channel: id, amount } => channel::top_up(draft, account, id, *amount),
+        Action::ChannelRedeem { voucher } => channel::redeem(draft, account, voucher),
+        Action::ChannelClose { channel: id, voucher } => channel::close(draft, account, id, voucher.as_ref(), height),
+        Action::ChannelChallenge { voucher } => channel::challenge(draft, voucher),
         Action::Register { subnet, role, operator, max_bond } => {
             let wanted = member::Wanted { subnet: *subnet, role: *role, operator: *operator, max_bond: *max_bond };
             member::register(draft, account, &wanted, height, events)
@@ -266,6 +276,7 @@ struct Run {
     context: Context,
     used: Room,
     fees: u64,
+    tips: u64,
     receipts: Vec<Receipt>,
     ids: Vec<Digest>,
     events: Vec<Event>,
@@ -286,9 +297,10 @@ impl Run {
         chain.timestamp_ms = context.timestamp_ms;
         draft.records_mut().append(&context.parent);
         due::run(&mut draft, context.height);
+        channel::run(&mut draft, context.height);
         epoch::run(&mut draft, context.height, &mut events);
         let (receipts, ids) = (Vec::new(), Vec::new());
-        Self { draft, context: *context, used: Room::default(), fees: 0, receipts, ids, events }
+        Self { draft, context: *context, used: Room::default(), fees: 0, tips: 0, receipts, ids, events }
     }
 
     /// One transaction: refused without a trace, or included with a receipt (L3).
@@ -304,8 +316,11 @@ impl Run {
         used.take(class, signed.bytes(), units)?;
         let before = self.draft.mark();
         // Admitted: the balance covers the fee.
-        debit(&mut self.draft, &transaction.account, transaction.fee, Note::of(Kind::Fee))
-            .map_err(Refusal::NoEffect)?;
+        let base = minimum_fee(&self.draft, &transaction.action, signed.bytes());
+        let tip = transaction.fee.saturating_sub(base);
+        for (amount, kind) in [(base, Kind::Fee), (tip, Kind::Tip)] {
+            debit(&mut self.draft, &transaction.account, amount, Note::of(kind)).map_err(Refusal::NoEffect)?;
+        }
         self.draft.change::<Account>(&transaction.account, |account| account.nonce = account.nonce.saturating_add(1));
         let (paid, events) = (self.draft.mark(), self.events.len());
         let code = match effect(&mut self.draft, transaction, height, &mut self.events) {
@@ -321,21 +336,25 @@ impl Run {
             return Err(Refusal::NoEffect(code));
         }
         self.used = used;
-        self.fees = self.fees.saturating_add(transaction.fee);
+        self.fees = self.fees.saturating_add(base);
+        self.tips = self.tips.saturating_add(tip);
         transfer::reap(&mut self.draft, &transaction.account, height);
         self.receipts.push(Receipt { code, fee: transaction.fee, units });
         self.ids.push(signed.id);
         Ok(())
     }
 
-    /// Shares out the fees and seals the state.
+    /// Burns the base fees, pays the tips, sets the next base fees, and seals the state.
     fn finish(mut self, parent: &State) -> Executed {
-        let burned = burned_part(self.fees, self.draft.parameters().fee_burn_bp);
-        let reward = self.fees - burned;
         let proposer = self.context.proposer;
         // A leader without an account has nowhere to be paid.
-        let paid = money::credit(&mut self.draft, &proposer, reward, Note::of(Kind::Tip));
-        money::burn(&mut self.draft, if paid { burned } else { self.fees });
+        let paid = money::credit(&mut self.draft, &proposer, self.tips, Note::of(Kind::Tip));
+        money::burn(&mut self.draft, if paid { self.fees } else { self.fees.saturating_add(self.tips) });
+        let (least_byte, least_unit) = (self.draft.parameters().fee_byte, self.draft.parameters().fee_unit);
+        let (bytes, units) = (self.used.paid_bytes as u64, u64::from(self.used.paid.1));
+        let chain = self.draft.chain_mut();
+        chain.base_byte = next_base(chain.base_byte, bytes, PAID_BYTES_MAX as u64, least_byte);
+        chain.base_unit = next_base(chain.base_unit, units, PAID_UNITS_MAX.into(), least_unit);
         let (state, diff, lines) = self.draft.seal(parent);
         let receipts: Vec<Vec<u8>> = self.receipts.iter().map(Receipt::encode).collect();
         Executed {

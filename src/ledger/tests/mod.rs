@@ -1,5 +1,6 @@
 //! The ledger as a whole: a small network in memory, told things height by height.
 
+mod channels;
 mod epochs;
 mod model;
 mod pool;

@@ -185,14 +185,7 @@ proptest! {
                 want.push(model.include(of, transaction.fee, &action));
                 body.push(world.sign(of, transaction).encode());
             }
-            let burned = fees.div_ceil(2);
-            match model.people.get_mut(&0) {
-                Some(proposer) => {
-                    proposer.balance += fees - burned;
-                    model.burned += burned;
-                }
-                None => model.burned += fees,
-            }
+            model.burned += fees;
             let executed = super::super::apply::execute(&world.state, &world.context(), &body).unwrap();
             world.take(&executed);
             let got: Vec<Code> = executed.receipts.iter().map(|receipt| receipt.code).collect();

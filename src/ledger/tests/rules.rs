@@ -76,9 +76,9 @@ fn transfers_move_money_and_failed_ones_only_cost() {
     assert_eq!(codes(&mut world, &actions), [Code::Applied, Code::BalanceTooLow, Code::Applied]);
     assert_eq!((world.balance(5), world.balance(6)), (70 * STAR - 2 * fee, 130 * STAR - fee));
     assert_eq!(world.balance(7), 100 * STAR);
-    let burned = (3 * fee).div_ceil(2);
+    let burned = 3 * fee;
     assert_eq!(world.state.supply().burned - before, burned);
-    assert_eq!(world.balance(0), 100 * STAR + 3 * fee - burned, "the proposer has the rest");
+    assert_eq!(world.balance(0), 100 * STAR, "nobody tipped the proposer");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn l10_l11_accounts_open_with_enough_close_when_spent_and_never_replay() {
     let burned = world.state.supply().burned;
     assert_eq!(codes(&mut world, &[(20, transfer(5, all))]), [Code::Applied]);
     assert!(world.state.account(&account(20)).is_none());
-    assert_eq!(world.state.supply().burned - burned, 7 + fee.div_ceil(2));
+    assert_eq!(world.state.supply().burned - burned, 7 + fee);
     // Opened again, the old transaction is as stale as ever.
     world.step(&[(5, transfer(20, STAR))]);
     let found = execute(&world.state, &world.context(), &first).unwrap_err();

@@ -84,7 +84,7 @@ fn e18_the_last_to_leave_takes_the_pool_with_it() {
     assert!(left > 0 && left < STAR / 1_000, "only the virtual share is left: {left}");
     world.step(&[(5, Action::Unstake { amount: ALL })]);
     assert!(world.state.get::<Pool>(&account(5)).is_none());
-    assert_eq!(world.state.supply().burned - burned, left + fee.div_ceil(2));
+    assert_eq!(world.state.supply().burned - burned, left + fee);
 }
 
 #[test]
