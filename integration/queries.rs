@@ -11,7 +11,7 @@ use super::world::{Plan, VISION, World, run};
 
 fn ask() -> Ask {
     let query = Query::Classify { images: vec![vec![3; PIXELS]; 2] };
-    Ask { subnet: VISION, model: None, query, deadline_ms: 5_000, stream: false }
+    Ask { subnet: VISION, model: None, query, deadline_ms: 5_000, stream: false, receipt: None }
 }
 
 async fn incentive(world: &World, of: usize) -> u32 {

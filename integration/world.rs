@@ -373,7 +373,8 @@ impl World {
 
     /// Registers a citizen in the vision subnet and waits for its seat.
     pub async fn register(&self, of: usize, role: Role) {
-        let operator = self.account(of).into();
+        // Receipts are signed with the link key.
+        let operator = starling::protocol::ids::PublicKey(self.node_id(of).0);
         let action = Action::Register { subnet: VISION, role, operator, max_bond: 1_000 * MOTES_PER_STAR };
         let id = self.submit(of, action).await;
         self.finalised(of, id, 60).await;

@@ -133,7 +133,7 @@ async fn text(node: &Node, shared: &Shared, style: Style, request: &HttpRequest,
     }
     let deadline_ms = shared.deadline_ms(request, wanted.starling.deadline_ms)?;
     let permit = shared.gate.admit(request)?;
-    let ask = Ask { subnet: model.subnet, model: None, query, deadline_ms, stream: wanted.stream };
+    let ask = Ask { subnet: model.subnet, model: None, query, deadline_ms, stream: wanted.stream, receipt: None };
     let until = Instant::now() + Duration::from_millis(deadline_ms + GRACE_MS);
     let mut stream = node.query(ask).await?;
     let prefix = if style == Style::Chat { "chatcmpl" } else { "cmpl" };
@@ -242,7 +242,8 @@ pub async fn ask_whole(
     query.check().map_err(|e| ApiError::invalid(e.to_string()))?;
     let _permit = shared.gate.admit(request)?;
     let until = Instant::now() + Duration::from_millis(deadline_ms + GRACE_MS);
-    let mut stream = node.query(Ask { subnet: model.subnet, model: None, query, deadline_ms, stream: false }).await?;
+    let mut stream =
+        node.query(Ask { subnet: model.subnet, model: None, query, deadline_ms, stream: false, receipt: None }).await?;
     let done = collect(&mut stream, until).await?;
     Ok((stream.id, done))
 }

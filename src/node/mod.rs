@@ -261,6 +261,7 @@ impl Node {
             QueryDispatcher::new(
                 query_dispatcher::Params {
                     queries_max: parts.queries_max,
+                    operator: Some(query_dispatcher::Operator { chain, key: parts.keys.node.clone() }),
                     ..query_dispatcher::Params::new(parts.chance.clone().fork("query dispatcher"))
                 },
                 query_dispatcher::Links {

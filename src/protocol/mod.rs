@@ -19,6 +19,7 @@ pub mod merkle;
 pub mod parameters;
 pub mod query;
 pub mod report;
+pub mod score_log;
 pub mod statement;
 pub mod sync;
 pub mod transaction;

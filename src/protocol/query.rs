@@ -1,12 +1,14 @@
 //! What crosses the wire when one node asks another's model, and the bounds of each part.
 //!
-//! Nothing here is signed or hashed. `check` refuses what is out of bounds by its sizes and counts alone; whether an
-//! answer is any good is judged elsewhere. Probabilities travel as `u16` with 65,535 for certainty, bytes need not be
-//! text, and an answer never repeats the question.
+//! `check` refuses what is out of bounds by its sizes and counts alone; whether an answer is any good is judged elsewhere.
+//! Probabilities travel as `u16` with 65,535 for certainty, bytes need not be text, and an answer never repeats the
+//! question. Questions and answers have fixed layouts of their own for the receipts that miners sign (D11).
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Digest, SubnetId};
+use super::ids::{Digest, MemberId, SubnetId, hash};
+use super::keys::Signature;
+use super::layout::{LayoutError, Reader, Writer};
 
 /// The most an encoded [`Ask`] may take.
 pub const ASK_BYTES_MAX: usize = 1 << 20;
@@ -135,6 +137,33 @@ fn check_image(item: usize, image: &[u8]) -> Result<(), BoundsError> {
     within("pixel", usize::from(dark), 0, usize::from(PIXEL_MAX))
 }
 
+impl Query {
+    /// What a receipt names the question by.
+    pub fn digest(&self) -> Digest {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let parts = |to: Writer, parts: &[Vec<u8>]| {
+            let to = to.u32(count(parts.len()));
+            parts.iter().fold(to, |to, part| to.u32(count(part.len())).raw(part))
+        };
+        let to = match self {
+            Self::Classify { images } => parts(Writer::new().u8(0), images),
+            Self::NextByte { contexts } => parts(Writer::new().u8(1), contexts),
+            Self::Complete { prompt, max_bytes, temperature_milli, seed, stop } => {
+                let to = Writer::new().u8(2).u32(count(prompt.len())).raw(prompt);
+                parts(to.u32(*max_bytes).u32(*temperature_milli).u64(*seed), stop)
+            }
+        };
+        hash("starling/1 request", &[&to.done()])
+    }
+}
+
+/// The receipt that the asker wants with the answer: by what name, and as which member it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptWish {
+    pub query: Digest,
+    pub member: MemberId,
+}
+
 /// A query on its way to one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
@@ -146,6 +175,8 @@ pub struct Ask {
     pub deadline_ms: u64,
     /// Whether pieces of a completion are wanted before its end.
     pub stream: bool,
+    /// `None` wants no receipt.
+    pub receipt: Option<ReceiptWish>,
 }
 
 impl Ask {
@@ -158,6 +189,11 @@ impl Ask {
         }
         self.query.check()
     }
+}
+
+fn counted(from: &mut Reader<'_>, what: &'static str, limit: usize) -> Result<usize, LayoutError> {
+    let found = usize::try_from(from.u32()?).unwrap_or(usize::MAX);
+    if found > limit { Err(LayoutError::TooMany { what, found, limit }) } else { Ok(found) }
 }
 
 /// What a model answers; item `i` answers item `i` of the query.
@@ -185,6 +221,45 @@ impl Usage {
 }
 
 impl Answer {
+    /// The bytes that a receipt and a score log stand for.
+    pub fn layout(&self) -> Vec<u8> {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let rows = |to: Writer, rows: &[Vec<u16>]| {
+            let row = |to: Writer, row: &Vec<u16>| row.iter().fold(to.u32(count(row.len())), |to, p| to.u16(*p));
+            rows.iter().fold(to.u32(count(rows.len())), row)
+        };
+        match self {
+            Self::Classes { probabilities } => rows(Writer::new().u8(0), probabilities).done(),
+            Self::Distributions { probabilities } => rows(Writer::new().u8(1), probabilities).done(),
+            Self::Text { bytes } => Writer::new().u8(2).u32(count(bytes.len())).raw(bytes).done(),
+        }
+    }
+
+    /// # Errors
+    /// The bytes are no answer, or have bytes left over.
+    pub fn from_layout(bytes: &[u8]) -> Result<Self, LayoutError> {
+        fn rows(from: &mut Reader<'_>) -> Result<Vec<Vec<u16>>, LayoutError> {
+            let mut rows = Vec::new();
+            for _ in 0..counted(from, "rows of an answer", ITEMS_MAX)? {
+                let width = counted(from, "row of an answer", BYTE_VALUES)?;
+                rows.push((0..width).map(|_| from.u16()).collect::<Result<_, _>>()?);
+            }
+            Ok(rows)
+        }
+        let mut from = Reader::new(bytes);
+        let answer = match from.u8()? {
+            0 => Self::Classes { probabilities: rows(&mut from)? },
+            1 => Self::Distributions { probabilities: rows(&mut from)? },
+            2 => {
+                let length = counted(&mut from, "text", COMPLETION_BYTES_MAX as usize)?;
+                Self::Text { bytes: from.raw(length)?.to_vec() }
+            }
+            other => return Err(LayoutError::Unknown { what: "kind of answer", found: other.into() }),
+        };
+        from.end()?;
+        Ok(answer)
+    }
+
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Classes { .. } => "classes",
@@ -281,6 +356,8 @@ pub enum AnswerFrame {
         usage: Usage,
         model: Digest,
         compute_ms: u64,
+        /// The operator's signature, where the asker wanted one.
+        receipt: Option<Signature>,
     },
     Refused(RefusalCode, String),
 }
@@ -369,14 +446,44 @@ mod tests {
 
     #[test]
     fn the_largest_messages_fit_their_frames() {
-        let ask = |query| Ask { subnet: SubnetId(1), model: Some(Digest::ZERO), query, deadline_ms: 1, stream: true };
+        let ask = |query| Ask {
+            subnet: SubnetId(1),
+            model: Some(Digest::ZERO),
+            query,
+            deadline_ms: 1,
+            stream: true,
+            receipt: None,
+        };
         let most = ask(Query::NextByte { contexts: vec![vec![0xff; CONTEXT_BYTES_MAX]; ITEMS_MAX] });
         assert_eq!(most.check(), Ok(()));
         let bytes = codec::encode(&most);
         assert_eq!(codec::decode::<Ask, ASK_BYTES_MAX>(&bytes).unwrap(), most);
         let answer = Answer::Distributions { probabilities: vec![vec![u16::MAX; BYTE_VALUES]; ITEMS_MAX] };
-        let frame = AnswerFrame::Done { answer, usage: Usage::default(), model: Digest::ZERO, compute_ms: 9 };
+        let frame =
+            AnswerFrame::Done { answer, usage: Usage::default(), model: Digest::ZERO, compute_ms: 9, receipt: None };
         let bytes = codec::encode(&frame);
         assert_eq!(codec::decode::<AnswerFrame, FRAME_BYTES_MAX>(&bytes).unwrap(), frame);
+    }
+
+    #[test]
+    fn d11_answers_have_one_layout_and_questions_one_name() {
+        let row = vec![1, 2, 3];
+        let answers = [
+            Answer::Classes { probabilities: vec![row.clone(), vec![]] },
+            Answer::Distributions { probabilities: vec![row] },
+            Answer::Text { bytes: b"ab".to_vec() },
+        ];
+        for answer in answers {
+            let bytes = answer.layout();
+            assert_eq!(Answer::from_layout(&bytes).unwrap(), answer);
+            assert!(Answer::from_layout(&bytes[..bytes.len() - 1]).is_err());
+            assert!(Answer::from_layout(&[bytes.as_slice(), &[0]].concat()).is_err());
+        }
+        let bomb = [&[0_u8][..], &u32::MAX.to_le_bytes()].concat();
+        assert!(matches!(Answer::from_layout(&bomb), Err(LayoutError::TooMany { .. })));
+        // Bytes that move from one context to the next make another question.
+        let asked = |contexts: &[&[u8]]| Query::NextByte { contexts: contexts.iter().map(|c| c.to_vec()).collect() };
+        assert_ne!(asked(&[b"ab", b"c"]).digest(), asked(&[b"a", b"bc"]).digest());
+        assert_eq!(asked(&[b"ab"]).digest(), asked(&[b"ab"]).digest());
     }
 }

@@ -14,7 +14,10 @@ use crate::actors::mail::{AskError, ask, tell};
 use crate::actors::router::ReplyFrame;
 use crate::actors::worker_pool::{Cancel, Done, Job, JobError, RunJob};
 use crate::net::ReplyTicket;
-use crate::protocol::query::AnswerFrame;
+use crate::protocol::ids::ChainId;
+use crate::protocol::keys::{SecretKey, Signature};
+use crate::protocol::query::{Answer, AnswerFrame, Ask, ReceiptWish};
+use crate::protocol::score_log::{Receipt, answer_digest};
 
 /// Between two pieces on the wire.
 const PIECE_EVERY: Duration = Duration::from_millis(20);
@@ -30,6 +33,28 @@ const GRACE: Duration = Duration::from_millis(200);
 pub(super) struct To {
     pub run_job: Recipient<RunJob>,
     pub reply_frame: Recipient<ReplyFrame>,
+    pub operator: Option<Operator>,
+}
+
+/// Who stands for the answers given here (D11).
+#[derive(Clone, Debug)]
+pub struct Operator {
+    pub chain: ChainId,
+    pub key: SecretKey,
+}
+
+impl Operator {
+    /// Signs the answer to this question, if its asker wants a receipt.
+    fn receipts(&self, asked: &Ask) -> impl FnOnce(&Answer) -> Option<Signature> + use<> {
+        let Self { chain, key } = self.clone();
+        let subnet = asked.subnet;
+        let wish = asked.receipt.map(|wish| (wish, asked.query.digest()));
+        move |answer: &Answer| {
+            let (ReceiptWish { query, member }, request) = wish?;
+            let answer = answer_digest(&answer.layout());
+            Some(Receipt { chain, subnet, member, query, request, answer }.sign(&key))
+        }
+    }
 }
 
 /// Answers, refuses, or stays silent, as planned.
@@ -40,10 +65,13 @@ pub(super) async fn answer(plan: Plan, ticket: ReplyTicket, to: To) -> End {
     if !plan.answers {
         return End::Failed;
     }
+    // The question goes to the worker; what its receipt needs is kept.
+    let signed = to.operator.as_ref().map(|operator| operator.receipts(&plan.ask));
     let (frame, end) = match work(plan, ticket, &to).await {
         Ok(Done::Answered { inferred, model, compute_ms }) => {
             let (answer, usage) = (inferred.answer, inferred.usage);
-            (AnswerFrame::Done { answer, usage, model, compute_ms }, End::Answered)
+            let receipt = signed.and_then(|sign| sign(&answer));
+            (AnswerFrame::Done { answer, usage, model, compute_ms, receipt }, End::Answered)
         }
         Ok(_) => refusal(&JobError::Failed),
         Err(error) => refusal(&error),

@@ -8,6 +8,7 @@ use crate::actors::query_dispatcher::frames::{Frame, QueryFault};
 use crate::actors::scorer::AnswersCollected;
 use crate::net;
 use crate::protocol::ids::{Digest, NodeId};
+use crate::protocol::keys::Signature;
 use crate::protocol::query::{Answer, AnswerFrame, Ask, RefusalCode, Usage};
 
 /// Whose attempt, timer or pick it is.
@@ -69,7 +70,7 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) enum Heard {
     Piece(Vec<u8>),
-    Done { answer: Answer, usage: Usage, model: Digest, compute_ms: u64 },
+    Done { answer: Answer, usage: Usage, model: Digest, compute_ms: u64, receipt: Option<Signature> },
     Lost(Loss),
 }
 
@@ -145,7 +146,9 @@ pub(super) fn judge(frame: Result<AnswerFrame, net::AskError>, ask: &Ask) -> Hea
         AnswerFrame::Done { model, .. } if ask.model.is_some_and(|asked| asked != model) => {
             Heard::Lost(Loss::malformed("the answer of another model"))
         }
-        AnswerFrame::Done { answer, usage, model, compute_ms } => Heard::Done { answer, usage, model, compute_ms },
+        AnswerFrame::Done { answer, usage, model, compute_ms, receipt } => {
+            Heard::Done { answer, usage, model, compute_ms, receipt }
+        }
         AnswerFrame::Refused(code, text) => Heard::Lost(Loss::refused(code, &text)),
     }
 }

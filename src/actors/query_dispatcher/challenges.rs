@@ -13,8 +13,9 @@ use super::attempts::{Effect, Heard, Loss, Opening, Owner, judge};
 use crate::actors::peer_manager::{AttemptOutcome, Pick, PickMiners, QueryEnded};
 use crate::actors::scorer::{AnswersCollected, Collected};
 use crate::net;
-use crate::protocol::ids::{MemberId, NodeId};
-use crate::protocol::query::{Answer, AnswerFrame, Ask};
+use crate::protocol::ids::{Digest, MemberId, NodeId};
+use crate::protocol::keys::Signature;
+use crate::protocol::query::{Answer, AnswerFrame, Ask, ReceiptWish};
 
 /// Members of one challenge.
 pub(super) const MEMBERS_MAX: usize = 4_096;
@@ -49,6 +50,8 @@ struct Attempt {
 struct Open {
     /// The Scorer's name for it.
     id: u64,
+    /// What receipts name it by.
+    name: Digest,
     ask: Ask,
     picked: bool,
     waiting: VecDeque<Pick>,
@@ -77,19 +80,19 @@ impl Challenges {
 
     /// Begins a challenge; `None` when too many are under way, or it is out of bounds.
     pub fn begin(&mut self, challenge: Challenge) -> Option<Vec<Effect>> {
-        let Challenge { id, subnet, query, deadline_ms, members } = challenge;
-        let ask = Ask { subnet, model: None, query, deadline_ms, stream: false };
+        let Challenge { id, name, subnet, query, deadline_ms, members } = challenge;
+        let ask = Ask { subnet, model: None, query, deadline_ms, stream: false, receipt: None };
         if self.open.len() >= self.limits.challenges_max || members.len() > MEMBERS_MAX || ask.check().is_err() {
             return None;
         }
         self.next += 1;
         let owner = Owner::Challenge(self.next);
-        let nothing = |member| (member, Collected { member, answer: None, latency_ms: 0 });
+        let nothing = |member| (member, Collected { member, answer: None, receipt: None, latency_ms: 0 });
         let answers: BTreeMap<_, _> = members.into_iter().map(nothing).collect();
         let members: Vec<MemberId> = answers.keys().copied().collect();
         let wish = PickMiners { subnet, count: members.len(), members: Some(members), exclude: Vec::new() };
         let (waiting, running) = (VecDeque::new(), BTreeMap::new());
-        self.open.insert(self.next, Open { id, ask, picked: false, waiting, running, answers });
+        self.open.insert(self.next, Open { id, name, ask, picked: false, waiting, running, answers });
         Some(vec![Effect::Pick { owner, wish }])
     }
 
@@ -145,7 +148,8 @@ impl Challenges {
 impl Open {
     fn ask(&mut self, now_ms: u64, owner: Owner, attempt: u64, pick: &Pick, effects: &mut Vec<Effect>) {
         let deadline_ms = self.ask.deadline_ms;
-        let (ask, limit_ms) = (self.ask.clone(), now_ms + deadline_ms);
+        let receipt = Some(ReceiptWish { query: self.name, member: pick.member });
+        let (ask, limit_ms) = (Ask { receipt, ..self.ask.clone() }, now_ms + deadline_ms);
         effects.push(Effect::Open { owner, opening: Opening { attempt, to: pick.node, ask, deadline_ms } });
         let running = Attempt { member: pick.member, node: pick.node, since_ms: now_ms, limit_ms };
         self.running.insert(attempt, running);
@@ -155,8 +159,8 @@ impl Open {
         match heard {
             // No pieces are asked for; `judge` lets none through.
             Heard::Piece(_) => {}
-            Heard::Done { answer, .. } => {
-                self.end(now_ms, attempt, Some(answer), AttemptOutcome::Answered, false, effects);
+            Heard::Done { answer, receipt, .. } => {
+                self.end(now_ms, attempt, Some((answer, receipt)), AttemptOutcome::Answered, false, effects);
             }
             Heard::Lost(loss) => {
                 let withdraw = loss.outcome == AttemptOutcome::Malformed;
@@ -176,7 +180,7 @@ impl Open {
         &mut self,
         now_ms: u64,
         attempt: u64,
-        answer: Option<Answer>,
+        answered: Option<(Answer, Option<Signature>)>,
         outcome: AttemptOutcome,
         withdraw: bool,
         effects: &mut Vec<Effect>,
@@ -184,7 +188,8 @@ impl Open {
         let Some(Attempt { member, node, since_ms, .. }) = self.running.remove(&attempt) else { return };
         let latency_ms = now_ms.saturating_sub(since_ms);
         effects.push(Effect::End { attempt, withdraw, ended: QueryEnded { node, outcome, latency_ms } });
-        self.answers.insert(member, Collected { member, answer, latency_ms });
+        let (answer, receipt) = answered.map_or((None, None), |(answer, receipt)| (Some(answer), receipt));
+        self.answers.insert(member, Collected { member, answer, receipt, latency_ms });
     }
 }
 
@@ -195,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::ids::{AccountId, Digest, SubnetId};
+    use crate::protocol::ids::{AccountId, SubnetId};
     use crate::protocol::query::{CLASSES, PIXELS, Query, RefusalCode, Usage};
 
     const LIMITS: Limits = Limits { challenges_max: 2, parallel_max: 3 };
@@ -203,6 +208,7 @@ mod tests {
     fn challenge(members: &[u32]) -> Challenge {
         Challenge {
             id: 77,
+            name: Digest([7; 32]),
             subnet: SubnetId(1),
             query: Query::Classify { images: vec![vec![0; PIXELS]] },
             deadline_ms: 1_000,
@@ -217,7 +223,7 @@ mod tests {
 
     fn done() -> Result<AnswerFrame, net::AskError> {
         let answer = Answer::Classes { probabilities: vec![vec![1; CLASSES]] };
-        Ok(AnswerFrame::Done { answer, usage: Usage::default(), model: Digest::ZERO, compute_ms: 1 })
+        Ok(AnswerFrame::Done { answer, usage: Usage::default(), model: Digest::ZERO, compute_ms: 1, receipt: None })
     }
 
     fn opened(effects: &[Effect]) -> Vec<u64> {

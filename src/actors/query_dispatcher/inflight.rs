@@ -253,7 +253,7 @@ impl Flight {
     fn heard(&mut self, now_ms: u64, heard: Heard, limits: &Limits, effects: &mut Vec<Effect>) {
         match heard {
             Heard::Piece(bytes) => self.piece(now_ms, bytes, limits, effects),
-            Heard::Done { answer, usage, model, compute_ms } => {
+            Heard::Done { answer, usage, model, compute_ms, .. } => {
                 self.done(now_ms, answer, usage, model, compute_ms, limits, effects);
             }
             // A frame that does not fit ends the attempt, but not the miner's sending.

@@ -21,6 +21,7 @@ use futures::stream;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
+pub use self::answering::Operator;
 use self::answering::To;
 use self::attempts::{Effect, Opening, Outcome, Owner};
 use self::challenges::Challenges;
@@ -55,6 +56,8 @@ pub struct SubmitQuery {
 pub struct Challenge {
     /// The scorer's name for it.
     pub id: u64,
+    /// What receipts name it by; says nothing of the question.
+    pub name: Digest,
     pub subnet: SubnetId,
     pub query: Query,
     /// Milliseconds each member has.
@@ -130,6 +133,8 @@ pub struct Params {
     pub subnets_max: usize,
     /// Names queries; nothing else depends on it.
     pub chance: Chance,
+    /// `None` answers without receipts.
+    pub operator: Option<Operator>,
 }
 
 impl Params {
@@ -143,6 +148,7 @@ impl Params {
             serving_max: 64,
             subnets_max: 32,
             chance,
+            operator: None,
         }
     }
 }
@@ -181,6 +187,7 @@ pub struct QueryDispatcher {
     origin: Instant,
     links: Links,
     chance: Chance,
+    operator: Option<Operator>,
     inflight: Inflight,
     challenges: Challenges,
     serving: Serving,
@@ -207,6 +214,7 @@ impl QueryDispatcher {
             origin: Instant::now(),
             links,
             chance: params.chance.fork("query dispatcher"),
+            operator: params.operator.take(),
             inflight: Inflight::new(out, 0),
             challenges: Challenges::new(challenges::Limits { challenges_max, parallel_max }, 1),
             serving: Serving::new(serve),
@@ -433,7 +441,8 @@ impl Handler<QueryArrived> for QueryDispatcher {
             Ok(plan) => {
                 tracing::trace!(peer = %from.short(), subnet = %plan.ask.subnet, "query admitted");
                 let (run_job, reply_frame) = (self.links.run_job.clone(), self.links.reply_frame.clone());
-                let answer = answering::answer(plan, ticket, To { run_job, reply_frame });
+                let operator = self.operator.clone();
+                let answer = answering::answer(plan, ticket, To { run_job, reply_frame, operator });
                 let future = answer.into_actor(self).map(move |end, actor, _| actor.answered(ticket, end));
                 self.answering.insert(ticket, context.spawn(future));
             }

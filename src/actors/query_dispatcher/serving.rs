@@ -219,7 +219,7 @@ mod tests {
 
     fn ask(subnet: u32) -> Ask {
         let query = Query::Classify { images: vec![vec![0; PIXELS]] };
-        Ask { subnet: SubnetId(subnet), model: None, query, deadline_ms: 1_000, stream: false }
+        Ask { subnet: SubnetId(subnet), model: None, query, deadline_ms: 1_000, stream: false, receipt: None }
     }
 
     fn serving(behaviour: Behaviour) -> Serving {

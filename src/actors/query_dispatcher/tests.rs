@@ -206,7 +206,7 @@ impl Town {
 fn complete(stream: bool) -> Ask {
     let (prompt, stop) = (b"once upon".to_vec(), vec![]);
     let query = Query::Complete { prompt, max_bytes: STREAMED, temperature_milli: 0, seed: 1, stop };
-    Ask { subnet: SUBNET, model: None, query, deadline_ms: 8_000, stream }
+    Ask { subnet: SUBNET, model: None, query, deadline_ms: 8_000, stream, receipt: None }
 }
 
 fn next_byte() -> Ask {
@@ -365,7 +365,9 @@ fn a_challenge_brings_one_entry_for_each_member() {
         let members = [1, 2, 3, 4, 5, 9].map(MemberId).to_vec();
         let (query, deadline_ms) = (next_byte().query, 2_000);
         let begin = Instant::now();
-        town.gateway.try_send(Challenge { id: 5, subnet: SUBNET, query, deadline_ms, members }).unwrap();
+        town.gateway
+            .try_send(Challenge { id: 5, name: Digest([5; 32]), subnet: SUBNET, query, deadline_ms, members })
+            .unwrap();
         while town.log.borrow().collected.is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

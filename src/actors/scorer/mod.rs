@@ -25,7 +25,7 @@ use crate::ml::quantise;
 use crate::ml::score::Board;
 use crate::ml::task::{self, SampleScores, Task};
 use crate::protocol::ids::{ChainId, Digest, Epoch, Height, MemberId, SubnetId, hash};
-use crate::protocol::keys::SecretKey;
+use crate::protocol::keys::{SecretKey, Signature};
 use crate::protocol::query::Answer;
 use crate::protocol::transaction::{Action, Role, Transaction, Weight, canonical_weights, weights_hash};
 
@@ -48,6 +48,8 @@ pub struct Collected {
     pub member: MemberId,
     /// `None`: not connected, refused, late or broken.
     pub answer: Option<Answer>,
+    /// The miner's operator stands for it, if it does.
+    pub receipt: Option<Signature>,
     /// From the query sent to the last frame.
     pub latency_ms: u64,
 }
@@ -240,8 +242,9 @@ impl Scorer {
         self.next_challenge += 1;
         let id = self.next_challenge;
         let (subnet, query, deadline_ms) = (seat.subnet, challenge.query.clone(), self.params.deadline_ms);
+        let name = hash("starling/1 challenge name", &[&seed.0]);
         self.in_flight.insert(id, InFlight { subnet, challenge });
-        if !tell(&self.links.challenge, Challenge { id, subnet, query, deadline_ms, members: miners }) {
+        if !tell(&self.links.challenge, Challenge { id, name, subnet, query, deadline_ms, members: miners }) {
             self.in_flight.remove(&id);
         }
     }

@@ -15,17 +15,17 @@ fn pick(byte: u8) -> Pick {
 
 fn images() -> Ask {
     let query = Query::Classify { images: vec![vec![0; PIXELS]; 2] };
-    Ask { subnet: SubnetId(1), model: None, query, deadline_ms: 8_000, stream: false }
+    Ask { subnet: SubnetId(1), model: None, query, deadline_ms: 8_000, stream: false, receipt: None }
 }
 
 fn complete(stream: bool) -> Ask {
     let (prompt, stop) = (b"once ".to_vec(), vec![]);
     let query = Query::Complete { prompt, max_bytes: 10, temperature_milli: 500, seed: 40, stop };
-    Ask { subnet: SubnetId(2), model: None, query, deadline_ms: 8_000, stream }
+    Ask { subnet: SubnetId(2), model: None, query, deadline_ms: 8_000, stream, receipt: None }
 }
 
 fn frame_done(answer: Answer) -> Result<AnswerFrame, net::AskError> {
-    Ok(AnswerFrame::Done { answer, usage: Usage::default(), model: MODEL, compute_ms: 5 })
+    Ok(AnswerFrame::Done { answer, usage: Usage::default(), model: MODEL, compute_ms: 5, receipt: None })
 }
 
 fn text(bytes: &[u8]) -> Result<AnswerFrame, net::AskError> {
