@@ -66,15 +66,18 @@ fn open(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> 
     subnet.epoch = subnet.epoch.saturating_add(1);
     subnet.opened = height;
     subnet.next_open = next_open(id, subnet.rules.tempo, height);
-    subnet.settle_at = Some(height.saturating_add(window));
+    subnet.settle_at = (subnet.epoch >= subnet.rules.conceal).then(|| height.saturating_add(window));
     let (epoch, commit_end) = (subnet.epoch, subnet.next_open);
+    let concealed = subnet.rules.tempo.saturating_mul(subnet.rules.conceal.saturating_sub(1));
+    let reveal_start = commit_end.saturating_add(concealed);
     draft.put(&id, subnet);
     events.push(Event::EpochOpened(EpochOpened {
         subnet: id,
         epoch,
         height,
         commit_end,
-        reveal_end: commit_end.saturating_add(window),
+        reveal_start,
+        reveal_end: reveal_start.saturating_add(window),
         previous_reveal_end: height.saturating_add(window),
         members: draft.metagraph(id).unwrap_or_default(),
     }));
@@ -101,7 +104,7 @@ fn remove(draft: &mut Draft, subnet: SubnetId, id: MemberId, member: &Member, he
 
 /// Settles the epoch before the open one.
 fn settle(draft: &mut Draft, id: SubnetId, mut subnet: Subnet, height: Height) -> EpochClosed {
-    let epoch = subnet.epoch.saturating_sub(1);
+    let epoch = subnet.epoch.saturating_sub(subnet.rules.conceal);
     let (input, missed) = input(draft, id, &subnet, epoch, height);
     let job = EpochJob::new(input);
     assert!(job.is_ok(), "violation: the members or vectors of subnet {id} are malformed");
@@ -171,7 +174,7 @@ fn input(
             }
             Role::Validator => {
                 let vector = draft.get::<Vector>(&(id, member_id));
-                let weights = vector.map(|v| v.weights.iter().map(|(id, w)| (*id, u32::from(*w))).collect());
+                let weights = vector.map(|vector| vector.weights.clone());
                 rows.push(RowInput {
                     member: member_id,
                     stake: draft.stake(&member.account),

@@ -46,8 +46,10 @@ pub struct EpochOpened {
     pub epoch: Epoch,
     /// The height that opened it; its own transactions already belong to it.
     pub height: Height,
-    /// Commits for this epoch count at heights below this, and its reveals from this on.
+    /// Commits for this epoch count at heights below this.
     pub commit_end: Height,
+    /// Its reveals count from this height on, if no epoch before is late (D1).
+    pub reveal_start: Height,
     /// Its reveals count at heights below this; the epoch is settled there.
     pub reveal_end: Height,
     /// Until when the epoch before can be revealed.

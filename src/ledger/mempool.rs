@@ -75,7 +75,7 @@ struct Entry {
 
 impl Entry {
     fn class(&self) -> Class {
-        self.signed.transaction.action.class()
+        self.signed.transaction.class()
     }
 }
 
@@ -160,7 +160,7 @@ impl Mempool {
         if self.entries.contains_key(&id) {
             return Ok(Offered { id, new: false });
         }
-        let rank = match signed.transaction.action.class() {
+        let rank = match signed.transaction.class() {
             Class::System => i128::from(height),
             // Ageing moves all alike, so the order is fixed by when each came.
             _ => {
@@ -194,7 +194,7 @@ impl Mempool {
         if let Some(old) = replaced.and_then(|id| self.entries.get(&id)) {
             let minimum = minimum_replacement(old.signed.transaction.fee);
             // A free transaction replaces nothing, or replacing would be free.
-            if old.signed.id != signed.id && (of.fee < minimum || of.action.class() == Class::System) {
+            if old.signed.id != signed.id && (of.fee < minimum || of.class() == Class::System) {
                 return Err(Refusal::ReplacementTooLow { minimum });
             }
         } else {

@@ -46,7 +46,7 @@ pub enum Code {
     TooLate = 14,
     #[error("the epoch or its window has not begun")]
     TooEarly = 15,
-    #[error("both commits of this epoch are used up")]
+    #[error("the free commits of this epoch are used up; a further one pays its fee")]
     CommitsUsedUp = 16,
     #[error("there is no commit to open")]
     NoCommit = 17,
@@ -90,6 +90,16 @@ pub enum Code {
     BadExpiry = 36,
     #[error("the payee does not exist or is the payer")]
     BadPayee = 37,
+    #[error("the row names fewer miners than the subnet asks for (weight_few)")]
+    WeightFew = 60,
+    #[error("the subnet takes weights of two bytes only (weight_wide)")]
+    WeightWide = 61,
+    #[error("one miner has more of the row than the subnet allows (weight_limit)")]
+    WeightLimit = 62,
+    #[error("the scorer is older than the subnet asks for (weight_version)")]
+    WeightVersion = 63,
+    #[error("the subnet has no such mechanism")]
+    UnknownMechanism = 64,
 }
 
 impl Code {
@@ -132,6 +142,11 @@ impl Code {
         Self::TooManyChannels,
         Self::BadExpiry,
         Self::BadPayee,
+        Self::WeightFew,
+        Self::WeightWide,
+        Self::WeightLimit,
+        Self::WeightVersion,
+        Self::UnknownMechanism,
     ];
 
     pub fn number(self) -> u16 {

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
-use super::incentive::BondBlock;
+use super::incentive::rows::{read_row, write_row};
+use super::incentive::{BondBlock, RowWeights};
+use crate::protocol::commitment::WEIGHTS_MAX;
 use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId};
 use crate::protocol::layout::{LayoutError, Reader, Writer};
 use crate::protocol::parameters::{Parameters, SubnetRules};
-use crate::protocol::transaction::{Role, Weight};
+use crate::protocol::transaction::Role;
 
 const VERSION: u8 = 1;
 /// Stands for "never" where a height is kept.
@@ -388,21 +390,36 @@ impl Row for Ending {
     }
 }
 
-/// A sealed vector: opened by its reveal or forfeited (L16).
+/// A sealed vector: opened by its reveal or forfeited (D3, D4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Commit {
     pub hash: Digest,
+    /// The operator key of the seat when it committed: a key that changes later opens it all the same.
+    pub operator: PublicKey,
+    /// Miners there were: a row that was long enough then is long enough (Y18).
+    pub miners: u32,
+    /// Commits of this period so far.
     pub count: u8,
     pub revealed: bool,
+    /// The same reveal again, so far.
+    pub repeats: u8,
 }
 
 impl Row for Commit {
     fn write(&self, to: Writer) -> Writer {
-        write_bool(to.raw(&self.hash.0).u8(self.count), self.revealed)
+        let to = to.raw(&self.hash.0).raw(&self.operator.0).u32(self.miners).u8(self.count);
+        write_bool(to, self.revealed).u8(self.repeats)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        Ok(Self { hash: from.digest()?, count: from.u8()?, revealed: read_bool(from)? })
+        Ok(Self {
+            hash: from.digest()?,
+            operator: from.key()?,
+            miners: from.u32()?,
+            count: from.u8()?,
+            revealed: read_bool(from)?,
+            repeats: from.u8()?,
+        })
     }
 }
 
@@ -410,19 +427,16 @@ impl Row for Commit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vector {
     pub epoch: Epoch,
-    pub weights: Vec<Weight>,
+    pub weights: RowWeights,
 }
 
 impl Row for Vector {
     fn write(&self, to: Writer) -> Writer {
-        let to = to.u64(self.epoch).u16(u16::try_from(self.weights.len()).unwrap_or(u16::MAX));
-        self.weights.iter().fold(to, |to, (member, weight)| to.u32(member.0).u16(*weight))
+        write_row(to.u64(self.epoch), &self.weights)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        let (epoch, count) = (from.u64()?, from.u16()?);
-        let weights: Result<_, LayoutError> = (0..count).map(|_| Ok((MemberId(from.u32()?), from.u16()?))).collect();
-        Ok(Self { epoch, weights: weights? })
+        Ok(Self { epoch: from.u64()?, weights: read_row(from, WEIGHTS_MAX)?.into() })
     }
 }
 

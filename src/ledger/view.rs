@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::rows::{Channel, Commit, Due, DueReason, Member, Subnet, Vector};
 use super::state::State;
+use crate::protocol::commitment::Weight;
 use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, PublicKey, SubnetId};
-use crate::protocol::transaction::{Role, Weight};
+use crate::protocol::transaction::Role;
 
 /// The whole that the fractions of a metagraph are parts of.
 pub const FRACTION_ONE: u64 = 1 << 32;
@@ -199,7 +200,7 @@ impl State {
                 member: id,
                 account: member.account,
                 epoch: vector.map(|vector| vector.epoch),
-                weights: vector.map(|vector| vector.weights.clone()).unwrap_or_default(),
+                weights: vector.map(|vector| vector.weights.to_vec()).unwrap_or_default(),
                 commits: commits.remove(&id).unwrap_or_default(),
             }
         };

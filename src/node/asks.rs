@@ -291,8 +291,7 @@ impl Backend for Asks {
         let message = SubmitTransaction { bytes: transaction.clone() };
         let submitted = ask(&self.links.submit, message, READ_DEADLINE).await.map_err(unavailable)?;
         let submitted = submitted.map_err(|refusal| submit_error(&refusal))?;
-        let weights =
-            SignedTransaction::decode(&transaction).is_ok_and(|s| s.transaction.action.class() == Class::System);
+        let weights = SignedTransaction::decode(&transaction).is_ok_and(|s| s.transaction.class() == Class::System);
         let outbound = if weights { Outbound::Weights(transaction) } else { Outbound::Transaction(transaction) };
         if !tell(&self.links.publish, Publish(outbound)) {
             return Err(SubmitError::Unavailable("the network's queue is full; submit it again".to_owned()));

@@ -8,6 +8,7 @@ pub mod chance;
 pub mod channel;
 pub mod checkpoint;
 pub mod codec;
+pub mod commitment;
 pub mod committee;
 pub mod envelope;
 pub mod genesis;

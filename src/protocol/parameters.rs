@@ -202,6 +202,12 @@ parameters! {
             "How much of the weight above the consensus is left out of bonds, over 65535.";
         12 activity_epochs: Plain, default 5, 5, bounds 1, 1, 50,
             "Epochs a validator's last revealed weights stay in force.";
+        13 conceal: Plain, default 1, 1, bounds 1, 1, 16,
+            "Epochs after its own in which an epoch's weights stay sealed.";
+        14 replay: Plain, default 2, 2, bounds 0, 0, 2,
+            "How scores can be checked: 0 bit for bit, 1 within replay_tolerance, 2 not at all.";
+        15 replay_tolerance: Plain, default 0, 0, bounds 0, 0, 1 << 32,
+            "How far a score that is computed again may lie from the first, over 2^32, where replay is 1.";
         20 yuma: Plain, default 3, 3, bounds 2, 2, 3,
             "How bonds are kept: 3 as absolute levels, 2 as shares of a miner.";
         21 liquid_alpha: Plain, default 0, 0, bounds 0, 0, 1,
@@ -230,6 +236,10 @@ parameters! {
             "The largest share of one miner in a weight vector, over 65535.";
         33 weights_version: Plain, default 0, 0, bounds 0, 0, u64::MAX,
             "The least version of the scorer whose weights are taken.";
+        34 owner_mining: Plain, default 0, 0, bounds 0, 0, 1,
+            "Whether miners related to the subnet's owner are paid: 0 what they earn is not minted, 1 they are.";
+        35 accountable_only: Plain, default 0, 0, bounds 0, 0, 1,
+            "1: validators that left a question about their scores open have no voice for sixteen epochs.";
     }
 }
 

@@ -254,7 +254,7 @@ pub struct MetagraphRow {
     pub active: bool,
     pub stake: Motes,
     /// This node's own last weight for the miner, when it validates here.
-    pub weight: Option<u16>,
+    pub weight: Option<u32>,
     /// The stake-weighted median of the validators' weights.
     pub consensus: Option<Share>,
     pub incentive: Share,
@@ -389,7 +389,7 @@ pub struct WeightsRow {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightEntry {
     pub miner: MemberId,
-    pub weight: u16,
+    pub weight: u32,
 }
 
 /// `POST /api/v1/tx`: the node took the transaction into its pool.

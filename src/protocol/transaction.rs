@@ -8,18 +8,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::channel::Voucher;
+use super::commitment::Opening;
 use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId, hash};
 use super::keys::{BadSignature, SecretKey, Signature, verify};
 use super::layout::{LayoutError, Reader, Writer};
 
 /// The version of the payload layout.
 pub const VERSION: u8 = 1;
-/// The most bytes of a whole transaction (L21).
-pub const TRANSACTION_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes of a whole transaction (L21): a vector of the most entries and the wider weights fits.
+pub const TRANSACTION_BYTES_MAX: usize = 18 * 1024;
 /// The most bytes of a memo.
 pub const MEMO_BYTES_MAX: usize = 64;
-/// The most entries of a weight vector.
-pub const WEIGHTS_MAX: usize = 2_048;
 /// How far ahead of the height `valid_until` may lie (L21).
 pub const VALID_HEIGHTS_MAX: u64 = 14_400;
 /// Stands for the whole amount in `unstake`.
@@ -77,9 +76,6 @@ pub enum Class {
     /// No fee: it must succeed, and only those who staked for the right can send it.
     System,
 }
-
-/// One miner's weight in a vector.
-pub type Weight = (MemberId, u16);
 
 /// What a transaction asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,19 +149,21 @@ pub enum Action {
         subnet: SubnetId,
         member: MemberId,
     },
+    /// `version` is that of the scorer; a subnet asks for a least one (Y18).
     WeightsCommit {
         subnet: SubnetId,
+        mechanism: u8,
         epoch: Epoch,
         member: MemberId,
+        version: u64,
         hash: Digest,
     },
-    /// Ids ascend strictly and weights are positive: a miner left out has weight 0, and there is no second way to say so.
     WeightsReveal {
         subnet: SubnetId,
+        mechanism: u8,
         epoch: Epoch,
         member: MemberId,
-        salt: [u8; 32],
-        weights: Vec<Weight>,
+        opening: Opening,
     },
 }
 
@@ -246,7 +244,7 @@ impl Action {
             Self::Register { .. } => 20,
             Self::WeightsCommit { .. } => 8,
             // The vector is at most WEIGHTS_MAX long, so this is at most 42.
-            Self::WeightsReveal { weights, .. } => 10 + u32::try_from(weights.len()).unwrap_or(u32::MAX) / 64,
+            Self::WeightsReveal { opening, .. } => 10 + u32::try_from(opening.row.len()).unwrap_or(u32::MAX) / 64,
         }
     }
 
@@ -276,11 +274,11 @@ impl Action {
                 to.u32(subnet.0).u8(role.byte()).raw(&operator.0).u64(*max_bond)
             }
             Self::Leave { subnet, member } => to.u32(subnet.0).u32(member.0),
-            Self::WeightsCommit { subnet, epoch, member, hash } => {
-                to.u32(subnet.0).u64(*epoch).u32(member.0).raw(&hash.0)
+            Self::WeightsCommit { subnet, mechanism, epoch, member, version, hash } => {
+                to.u32(subnet.0).u8(*mechanism).u64(*epoch).u32(member.0).u64(*version).raw(&hash.0)
             }
-            Self::WeightsReveal { subnet, epoch, member, salt, weights } => {
-                write_weights(to.u32(subnet.0).u64(*epoch).u32(member.0).raw(salt), weights)
+            Self::WeightsReveal { subnet, mechanism, epoch, member, opening } => {
+                opening.write(to.u32(subnet.0).u8(*mechanism).u64(*epoch).u32(member.0))
             }
         }
     }
@@ -325,16 +323,18 @@ impl Action {
             0x34 => Self::Leave { subnet: SubnetId(from.u32()?), member: MemberId(from.u32()?) },
             0x40 => Self::WeightsCommit {
                 subnet: SubnetId(from.u32()?),
+                mechanism: from.u8()?,
                 epoch: from.u64()?,
                 member: MemberId(from.u32()?),
+                version: from.u64()?,
                 hash: from.digest()?,
             },
             0x41 => Self::WeightsReveal {
                 subnet: SubnetId(from.u32()?),
+                mechanism: from.u8()?,
                 epoch: from.u64()?,
                 member: MemberId(from.u32()?),
-                salt: from.array()?,
-                weights: read_weights(from)?,
+                opening: Opening::read(from)?,
             },
             other => return Err(LayoutError::Unknown { what: "kind of transaction", found: other.into() }),
         })
@@ -362,7 +362,7 @@ impl Action {
             {
                 Err(LayoutError::NotCanonical("the voucher is another channel's or promises nothing"))
             }
-            Self::WeightsReveal { weights, .. } => check_weights(weights),
+            Self::WeightsReveal { opening, .. } => opening.check(),
             _ => Ok(()),
         }
     }
@@ -374,52 +374,6 @@ fn write_voucher(to: Writer, voucher: &Voucher) -> Writer {
 
 fn read_voucher(from: &mut Reader<'_>) -> Result<Voucher, LayoutError> {
     Ok(Voucher { channel: from.digest()?, cumulative: from.u64()?, signature: from.signature()? })
-}
-
-fn write_weights(to: Writer, weights: &[Weight]) -> Writer {
-    let count = u16::try_from(weights.len()).unwrap_or(u16::MAX);
-    weights.iter().fold(to.u16(count), |to, (member, weight)| to.u32(member.0).u16(*weight))
-}
-
-fn read_weights(from: &mut Reader<'_>) -> Result<Vec<Weight>, LayoutError> {
-    let count = usize::from(from.u16()?);
-    if count > WEIGHTS_MAX {
-        return Err(LayoutError::TooMany { what: "weight vector", found: count, limit: WEIGHTS_MAX });
-    }
-    (0..count).map(|_| Ok((MemberId(from.u32()?), from.u16()?))).collect()
-}
-
-fn check_weights(weights: &[Weight]) -> Result<(), LayoutError> {
-    if weights.len() > WEIGHTS_MAX {
-        return Err(LayoutError::TooMany { what: "weight vector", found: weights.len(), limit: WEIGHTS_MAX });
-    }
-    if weights.iter().any(|(_, weight)| *weight == 0) {
-        return Err(LayoutError::NotCanonical("a weight is 0; leave the miner out instead"));
-    }
-    if !weights.iter().zip(weights.iter().skip(1)).all(|(a, b)| a.0 < b.0) {
-        return Err(LayoutError::NotCanonical("member ids of a weight vector do not strictly ascend"));
-    }
-    Ok(())
-}
-
-/// A vector as a reveal wants it: sorted by member, the last of equal members, without zeros.
-pub fn canonical_weights(weights: impl IntoIterator<Item = Weight>) -> Vec<Weight> {
-    let sorted: std::collections::BTreeMap<MemberId, u16> = weights.into_iter().collect();
-    sorted.into_iter().filter(|(_, weight)| *weight > 0).collect()
-}
-
-/// What a commit holds: it binds the vector to one chain, subnet, epoch and validator, so that a copied commit opens
-/// for nobody else (L16).
-pub fn weights_hash(
-    chain: &ChainId,
-    subnet: SubnetId,
-    epoch: Epoch,
-    member: MemberId,
-    salt: &[u8; 32],
-    weights: &[Weight],
-) -> Digest {
-    let head = Writer::new().raw(&chain.0).u32(subnet.0).u64(epoch).u32(member.0).raw(salt);
-    hash("starling/1 weights", &[&write_weights(head, weights).done()])
 }
 
 /// What is signed.
@@ -435,6 +389,12 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// What stops it from being spam: weights beyond what is free are paid for like anything else (D3).
+    pub fn class(&self) -> Class {
+        let weights = matches!(self.action, Action::WeightsCommit { .. } | Action::WeightsReveal { .. });
+        if weights && self.fee > 0 { Class::User } else { self.action.class() }
+    }
+
     fn payload(&self) -> Vec<u8> {
         let head = Writer::new().u8(VERSION).u16(self.action.kind()).raw(&self.account.0).u8(SIGNER_COLD);
         self.action.write(head.u64(self.nonce).u64(self.fee).u64(self.valid_until)).done()
@@ -534,6 +494,7 @@ impl SignedTransaction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::commitment::{Weight, Width, canonical_weights};
     use crate::protocol::ids::to_hex;
 
     const CHAIN: ChainId = ChainId([0xcc; 32]);
@@ -553,7 +514,9 @@ mod tests {
     /// One of each kind, with distinct values in every field.
     fn examples() -> Vec<Action> {
         let (subnet, member) = (SubnetId(2), MemberId(9));
-        let weights = vec![(MemberId(1), 65_535), (MemberId(3), 1)];
+        let row = vec![(MemberId(1), 65_535), (MemberId(3), 1)];
+        let opening =
+            Opening { log_len: 6, log_root: Digest([0x11; 32]), ..Opening::bare(Width::Two, row, [0xee; 32]) };
         vec![
             Action::Transfer { to: AccountId([0xaa; 32]), amount: 7, memo: b"hi".to_vec() },
             Action::Stake { amount: 11 },
@@ -577,8 +540,8 @@ mod tests {
             Action::ChannelChallenge { voucher: voucher() },
             Action::Register { subnet, role: Role::Validator, operator: PublicKey([0xbb; 32]), max_bond: 13 },
             Action::Leave { subnet, member },
-            Action::WeightsCommit { subnet, epoch: 4, member, hash: Digest([0xdd; 32]) },
-            Action::WeightsReveal { subnet, epoch: 4, member, salt: [0xee; 32], weights },
+            Action::WeightsCommit { subnet, mechanism: 0, epoch: 4, member, version: 3, hash: Digest([0xdd; 32]) },
+            Action::WeightsReveal { subnet, mechanism: 0, epoch: 4, member, opening },
         ]
     }
 
@@ -603,8 +566,14 @@ mod tests {
             format!("{}0800000000000000{}", repeated("cc"), "dd".repeat(64)),
             format!("0200000001{}0d00000000000000", repeated("bb")),
             "0200000009000000".to_owned(),
-            format!("02000000040000000000000009000000{}", repeated("dd")),
-            format!("02000000040000000000000009000000{}020001000000ffff030000000100", repeated("ee")),
+            format!("02000000000400000000000000090000000300000000000000{}", repeated("dd")),
+            format!(
+                "0200000000040000000000000009000000{}{}{}0600000000000000{}02020001000000ffff030000000100",
+                repeated("00"),
+                repeated("00"),
+                repeated("11"),
+                repeated("ee")
+            ),
         ];
         let account = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
         for (action, fields) in examples().into_iter().zip(want) {
@@ -613,17 +582,15 @@ mod tests {
             let head = format!("01{kind}{account}000500000000000000e8030000000000005802000000000000");
             assert_eq!(to_hex(&payload), format!("{head}{fields}"));
         }
-        // The size, id and signature of a plain transfer and a commit, worked out with other libraries as well.
+        // The size, id and signature of a plain transfer, worked out with other libraries as well.
         let plain = of(Action::Transfer { to: AccountId([0xaa; 32]), amount: 7, memo: Vec::new() });
         let signed = plain.sign(&CHAIN, &key()).unwrap();
         assert_eq!(signed.bytes(), 167);
-        let salted = weights_hash(&CHAIN, SubnetId(2), 4, MemberId(9), &[0xee; 32], &[(MemberId(1), 65_535)]);
-        let found = [signed.id.to_string(), to_hex(&signed.signature.0), salted.to_string()];
+        let found = [signed.id.to_string(), to_hex(&signed.signature.0)];
         let want = [
             "adfde204cf6a5782abecfc976741dca41400a0a39337dabb617f4c70393b7494",
             "160571af393526cd1e081418e6f2c04414b3964c37f9e4aa9d6a8d9ac921a038\
              0bacce79ee9177db1af2914f2d983c83b97f9289c3d00ae260f60e8e4a5c7a09",
-            "450e82958b8f65c96b610088f6842c6201578fde302c011412ed6b5e3e508fcf",
         ];
         assert_eq!(found, want);
     }
@@ -668,12 +635,12 @@ mod tests {
 
     #[test]
     fn what_could_never_have_an_effect_is_refused_in_every_kind() {
-        let reveal = |weights| Action::WeightsReveal {
+        let reveal = |row| Action::WeightsReveal {
             subnet: SubnetId(1),
+            mechanism: 0,
             epoch: 1,
             member: MemberId(1),
-            salt: [0; 32],
-            weights,
+            opening: Opening::bare(Width::Two, row, [0; 32]),
         };
         let to = AccountId([1; 32]);
         let many = (0..2_049).map(|id| (MemberId(id), 1)).collect();
@@ -716,15 +683,16 @@ mod tests {
 
     #[test]
     fn the_largest_reveal_fits_and_units_grow_with_it() {
-        let weights: Vec<Weight> = (0..2_048).map(|id| (MemberId(id), 1)).collect();
+        let row: Vec<Weight> = (0..2_048).map(|id| (MemberId(id), u32::MAX)).collect();
         let (subnet, member) = (SubnetId(1), MemberId(1));
-        let action = Action::WeightsReveal { subnet, epoch: 1, member, salt: [0; 32], weights };
+        let opening = Opening::bare(Width::Four, row, [0; 32]);
+        let action = Action::WeightsReveal { subnet, mechanism: 0, epoch: 1, member, opening };
         assert_eq!(action.units(), 42);
         let signed = of(action).sign(&CHAIN, &key()).unwrap();
         assert!(signed.bytes() <= TRANSACTION_BYTES_MAX);
         assert!(SignedTransaction::decode(&signed.encode()).is_ok());
         assert!(SignedTransaction::decode(&vec![0; TRANSACTION_BYTES_MAX + 1]).is_err());
-        let mixed = [(MemberId(4), 1), (MemberId(2), 0), (MemberId(1), 3)];
+        let mixed = [(MemberId(4), 1_u16), (MemberId(2), 0), (MemberId(1), 3)];
         assert_eq!(canonical_weights(mixed), [(MemberId(1), 3), (MemberId(4), 1)]);
     }
 }

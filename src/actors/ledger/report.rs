@@ -325,7 +325,7 @@ impl View {
 
     fn weights_row(&self, subnet: SubnetId, member: MemberId, row: &Member) -> WeightsRow {
         let vector = self.vector(subnet, member);
-        let entries = vector.map(|vector| vector.weights.as_slice()).unwrap_or_default();
+        let entries = vector.map(|vector| &*vector.weights).unwrap_or_default();
         WeightsRow {
             validator: member,
             account: row.account,
@@ -398,17 +398,19 @@ fn fields(action: &Action) -> BTreeMap<String, String> {
             ("max_bond", max_bond.to_string()),
         ],
         Action::Leave { subnet, member } => vec![("subnet", subnet.to_string()), ("member", member.to_string())],
-        Action::WeightsCommit { subnet, epoch, member, hash } => vec![
+        Action::WeightsCommit { subnet, epoch, member, hash, .. } => vec![
             ("subnet", subnet.to_string()),
             ("epoch", epoch.to_string()),
             ("member", member.to_string()),
             ("hash", hash.to_string()),
         ],
-        Action::WeightsReveal { subnet, epoch, member, weights, .. } => vec![
+        Action::WeightsReveal { subnet, epoch, member, opening, .. } => vec![
             ("subnet", subnet.to_string()),
             ("epoch", epoch.to_string()),
             ("member", member.to_string()),
-            ("miners", weights.len().to_string()),
+            ("miners", opening.row.len().to_string()),
+            ("log_root", opening.log_root.to_string()),
+            ("log_len", opening.log_len.to_string()),
         ],
     };
     list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

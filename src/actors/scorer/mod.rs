@@ -24,10 +24,11 @@ use crate::ledger::state::State;
 use crate::ml::quantise;
 use crate::ml::score::Board;
 use crate::ml::task::{self, SampleScores, Task};
+use crate::protocol::commitment::{Author, Opening, Width, canonical_weights, salt};
 use crate::protocol::ids::{ChainId, Digest, Epoch, Height, MemberId, SubnetId, hash};
 use crate::protocol::keys::{SecretKey, Signature};
 use crate::protocol::query::Answer;
-use crate::protocol::transaction::{Action, Role, Transaction, Weight, canonical_weights, weights_hash};
+use crate::protocol::transaction::{Action, Role, Transaction};
 
 /// Messages that may wait.
 pub const MAILBOX: usize = 256;
@@ -35,8 +36,8 @@ pub const MAILBOX: usize = 256;
 const CHALLENGES_MAX: usize = 64;
 /// Subnets scored by one node.
 const SUBNETS_MAX: usize = 64;
-/// Sealed vectors kept for each subnet.
-const SEALED_MAX: usize = 4;
+/// Sealed vectors kept for each subnet: as many as may be waiting at once, and some (D1).
+const SEALED_MAX: usize = 20;
 /// A weight transaction is valid for so many heights.
 const VALID_HEIGHTS: u64 = 20;
 /// How long the ledger may take to say a nonce.
@@ -79,7 +80,7 @@ pub struct Opinion {
     /// In [0, 1], over the closed epochs.
     pub score: Option<f64>,
     /// In the last vector it made.
-    pub weight: Option<u16>,
+    pub weight: Option<u32>,
 }
 
 /// The reply to `ReadScores`.
@@ -93,8 +94,7 @@ super::mail::stops! { Scorer }
 pub struct Sealed {
     pub subnet: SubnetId,
     pub epoch: Epoch,
-    pub salt: [u8; 32],
-    pub weights: Vec<Weight>,
+    pub opening: Opening,
 }
 
 /// Where sealed vectors go before their commit is published.
@@ -135,7 +135,7 @@ struct Desk {
     /// Height at which the commit of this epoch, and the reveal of the one before, were last sent.
     commit_sent: Option<Height>,
     reveal_sent: Option<Height>,
-    last_vector: BTreeMap<MemberId, u16>,
+    last_vector: BTreeMap<MemberId, u32>,
 }
 
 /// A challenge put to miners.
@@ -249,9 +249,9 @@ impl Scorer {
         }
     }
 
-    /// The reveal of the last epoch's vector, when it is due and not just sent.
+    /// The reveal of the vector whose time has come, when it is due and not just sent.
     fn reveal(&mut self, seat: &Seat) -> Option<Action> {
-        let epoch = seat.epoch.checked_sub(1)?;
+        let epoch = seat.opening?;
         let desk = self.desks.get_mut(&seat.subnet)?;
         if !seat.unrevealed || desk.reveal_sent.is_some_and(|sent| seat.height < sent + RESEND_HEIGHTS) {
             return None;
@@ -263,7 +263,7 @@ impl Scorer {
         };
         desk.reveal_sent = Some(seat.height);
         let (subnet, member) = (seat.subnet, seat.member);
-        Some(Action::WeightsReveal { subnet, epoch, member, salt: sealed.salt, weights: sealed.weights.clone() })
+        Some(Action::WeightsReveal { subnet, mechanism: 0, epoch, member, opening: sealed.opening.clone() })
     }
 
     /// The commit of this epoch's vector, when it is due and not just sent. The vector is made once, and remembered before
@@ -286,17 +286,19 @@ impl Scorer {
                 return None;
             }
             desk.last_vector = weights.iter().copied().collect();
-            let account = self.params.account.seed();
-            let salt = hash("starling/1 salt", &[account, &subnet.0.to_le_bytes(), &epoch.to_le_bytes()]).0;
-            self.sealed.push(Sealed { subnet, epoch, salt, weights });
+            let salt = salt(&self.params.account, &self.params.chain, subnet, 0, epoch);
+            self.sealed.push(Sealed { subnet, epoch, opening: Opening::bare(Width::Two, weights, salt) });
             let surplus = self.sealed.len().saturating_sub(SEALED_MAX * self.desks.len().max(1));
             self.sealed.drain(..surplus);
             (self.params.remember)(self.sealed.clone());
         }
         let sealed = self.sealed.iter().find(|s| s.subnet == subnet && s.epoch == epoch)?;
-        let hash = weights_hash(&self.params.chain, subnet, epoch, member, &sealed.salt, &sealed.weights);
+        let chain = self.params.chain;
+        let by = Author { chain, subnet, mechanism: 0, period: epoch, validator: member, operator: seat.operator };
+        let hash = sealed.opening.commitment(&by);
         self.desks.get_mut(&subnet)?.commit_sent = Some(seat.height);
-        Some(Action::WeightsCommit { subnet, epoch, member, hash })
+        let version = seat.version;
+        Some(Action::WeightsCommit { subnet, mechanism: 0, epoch, member, version, hash })
     }
 
     /// Signs with the ledger's next nonces and publishes, in order.

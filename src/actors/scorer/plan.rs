@@ -3,7 +3,7 @@
 
 use crate::ledger::rows::{Commit, Subnet};
 use crate::ledger::state::State;
-use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, SubnetId};
+use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, PublicKey, SubnetId};
 use crate::protocol::transaction::Role;
 
 /// The vector is committed so many heights before the epoch closes: time for three leaders to include it.
@@ -22,19 +22,40 @@ pub struct Seat {
     pub next_open: Height,
     /// Our commit of the open epoch is on the ledger.
     pub committed: bool,
-    /// Our commit of the epoch before is on the ledger and waits for its reveal.
+    /// The epoch whose weights open now (D1).
+    pub opening: Option<Epoch>,
+    /// Our commit of that epoch is on the ledger and waits for its reveal.
     pub unrevealed: bool,
+    /// The key our commitments name.
+    pub operator: PublicKey,
+    /// The least version of a scorer the subnet takes.
+    pub version: u64,
 }
 
 impl Seat {
     /// The seat of an account, if it validates in the subnet.
     pub fn of(state: &State, subnet: SubnetId, account: &AccountId) -> Option<Self> {
-        let Subnet { epoch, opened, next_open, .. } = *state.subnet(subnet)?;
+        let of = state.subnet(subnet)?;
+        let Subnet { epoch, opened, next_open, .. } = *of;
+        let (opening, version) = (epoch.checked_sub(of.rules.conceal), of.rules.weights_version);
         let member = state.member_of(subnet, Role::Validator, account)?;
+        let operator = state.member(subnet, member)?.operator;
         let commit = |epoch: Epoch| state.get::<Commit>(&(subnet, epoch, member));
-        let unrevealed = epoch.checked_sub(1).and_then(commit).is_some_and(|commit| !commit.revealed);
+        let unrevealed = opening.and_then(commit).is_some_and(|commit| !commit.revealed);
         let (height, committed) = (state.height(), commit(epoch).is_some());
-        Some(Self { subnet, member, height, epoch, opened, next_open, committed, unrevealed })
+        Some(Self {
+            subnet,
+            member,
+            height,
+            epoch,
+            opened,
+            next_open,
+            committed,
+            opening,
+            unrevealed,
+            operator,
+            version,
+        })
     }
 
     fn commit_from(&self) -> Height {
@@ -68,7 +89,10 @@ mod tests {
             opened: 30,
             next_open: 40,
             committed: false,
+            opening: Some(2),
             unrevealed: false,
+            operator: PublicKey([1; 32]),
+            version: 0,
         }
     }
 

@@ -161,7 +161,7 @@ pub fn build(
 /// Why it would not be.
 pub fn admissible(state: &State, transaction: &Transaction, bytes: usize, height: Height) -> Result<(), Refusal> {
     admit(state, transaction, bytes, height)?;
-    if transaction.action.class() == Class::System {
+    if transaction.class() == Class::System {
         effect(&mut Draft::new(state), transaction, height, &mut Vec::new()).map_err(Refusal::NoEffect)?;
     }
     Ok(())
@@ -169,9 +169,11 @@ pub fn admissible(state: &State, transaction: &Transaction, bytes: usize, height
 
 /// The least fee of a transaction of this size now: it is burned, what is paid beyond it is the proposer's (E11).
 pub fn minimum_fee(state: &State, action: &Action, bytes: usize) -> u64 {
-    if action.class() == Class::System {
-        return 0;
-    }
+    if action.class() == Class::System { 0 } else { full_fee(state, action, bytes) }
+}
+
+/// What a transaction of this size costs now where nothing of it is free.
+pub fn full_fee(state: &State, action: &Action, bytes: usize) -> u64 {
     let (byte, unit) = state.base_fees();
     let by_bytes = u128::from(byte) * bytes as u128;
     let by_units = u128::from(unit) * u128::from(action.units());
@@ -189,10 +191,10 @@ fn admit(state: &State, transaction: &Transaction, bytes: usize, height: Height)
         return Err(Refusal::ValidTooLong { valid_until, limit });
     }
     let account = state.account(&transaction.account).ok_or(Refusal::UnknownAccount)?;
-    if transaction.action.class() == Class::System {
+    if transaction.class() == Class::System {
         return if fee == 0 { Ok(()) } else { Err(Refusal::FeeNotZero) };
     }
-    let minimum = minimum_fee(state, &transaction.action, bytes);
+    let minimum = full_fee(state, &transaction.action, bytes);
     if fee < minimum {
         return Err(Refusal::FeeTooLow { found: fee, minimum });
     }
@@ -228,13 +230,15 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
             member::register(draft, account, &wanted, height, events)
         }
         Action::Leave { subnet, member } => member::leave(draft, account, *subnet, *member),
-        Action::WeightsCommit { subnet, epoch, member, hash } => {
-            let of = weights::Whose { subnet: *subnet, epoch: *epoch, member: *member };
-            weights::commit(draft, account, of, *hash, events)
+        Action::WeightsCommit { subnet, mechanism, epoch, member, version, hash } => {
+            let sent = weights::Sent { account, free: of.fee == 0, height };
+            let whose = weights::Whose { subnet: *subnet, mechanism: *mechanism, epoch: *epoch, member: *member };
+            weights::commit(draft, &sent, whose, (*version, *hash), events)
         }
-        Action::WeightsReveal { subnet, epoch, member, salt, weights } => {
-            let of = weights::Whose { subnet: *subnet, epoch: *epoch, member: *member };
-            weights::reveal(draft, account, of, (salt, weights), height, events)
+        Action::WeightsReveal { subnet, mechanism, epoch, member, opening } => {
+            let sent = weights::Sent { account, free: of.fee == 0, height };
+            let whose = weights::Whose { subnet: *subnet, mechanism: *mechanism, epoch: *epoch, member: *member };
+            weights::reveal(draft, &sent, whose, opening, events)
         }
     }
 }
@@ -306,7 +310,7 @@ impl Run {
     /// One transaction: refused without a trace, or included with a receipt (L3).
     fn include(&mut self, signed: &SignedTransaction) -> Result<(), Refusal> {
         let (transaction, height) = (&signed.transaction, self.context.height);
-        let (class, units) = (transaction.action.class(), transaction.action.units());
+        let (class, units) = (transaction.class(), transaction.action.units());
         admit(&self.draft, transaction, signed.bytes(), height)?;
         let expected = self.draft.account(&transaction.account).map_or(0, |account| account.nonce);
         if transaction.nonce != expected {

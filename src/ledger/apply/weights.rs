@@ -1,25 +1,40 @@
-//! A validator's judgement of an epoch: sealed while the epoch is open, opened after it (0x40, 0x41, L16).
+//! A validator's judgement of a period: sealed while the period is open, opened later (0x40, 0x41, D1-D3, Y18).
 //!
-//! A commit binds the vector before anyone else's is known; the last of at most two counts. Only the reveal counts as
-//! activity. The vector revealed before stays in force until a reveal replaces it.
+//! A commit binds the vector before anyone else's is known, and can be replaced while its period is open. A reveal is
+//! refused without a trace when it opens nothing, and has no effect when it is there already, so it may be sent again
+//! until the window closes. Both are free within a quota; beyond it they pay like anything else. Only the reveal counts
+//! as activity, and the vector revealed before stays in force until a reveal replaces it.
 
 use super::super::draft::Draft;
 use super::super::event::Event;
+use super::super::incentive::rows::within_limit;
 use super::super::receipt::Code;
 use super::super::rows::{Commit, Member, Subnet, Vector};
 use super::super::state::State;
+use crate::protocol::commitment::{Author, Opening, Width};
 use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, SubnetId};
-use crate::protocol::transaction::{Role, Weight, weights_hash};
+use crate::protocol::parameters::SubnetRules;
+use crate::protocol::transaction::Role;
 
-/// Commits of one validator in one epoch.
-const COMMITS_MAX: u8 = 2;
+/// Commits of one validator and period that cost nothing.
+const COMMITS_FREE: u8 = 2;
+/// Times the same reveal may be sent again at no cost.
+const REPEATS_FREE: u8 = 2;
 
-/// Whose vector of which epoch.
+/// Whose vector of which period.
 #[derive(Clone, Copy)]
 pub struct Whose {
     pub subnet: SubnetId,
+    pub mechanism: u8,
     pub epoch: Epoch,
     pub member: MemberId,
+}
+
+/// Who sent it, at which height, and whether without a fee.
+pub struct Sent<'a> {
+    pub account: &'a AccountId,
+    pub free: bool,
+    pub height: Height,
 }
 
 fn subnet_and_validator(state: &State, id: &AccountId, of: Whose) -> Result<(Subnet, Member), Code> {
@@ -31,61 +46,104 @@ fn subnet_and_validator(state: &State, id: &AccountId, of: Whose) -> Result<(Sub
     if member.role != Role::Validator {
         return Err(Code::NoPermit);
     }
+    if of.mechanism > 0 {
+        return Err(Code::UnknownMechanism);
+    }
     Ok((subnet.clone(), member.clone()))
 }
 
-pub fn commit(draft: &mut Draft, id: &AccountId, of: Whose, hash: Digest, events: &mut Vec<Event>) -> Result<(), Code> {
-    let (subnet, member) = subnet_and_validator(draft, id, of)?;
+/// Seals a vector of the open period (D3).
+pub fn commit(
+    draft: &mut Draft,
+    sent: &Sent<'_>,
+    of: Whose,
+    (version, hash): (u64, Digest),
+    events: &mut Vec<Event>,
+) -> Result<(), Code> {
+    let (subnet, member) = subnet_and_validator(draft, sent.account, of)?;
     if !member.permit {
         return Err(Code::NoPermit);
     }
     if of.epoch != subnet.epoch {
         return Err(if of.epoch > subnet.epoch { Code::TooEarly } else { Code::TooLate });
     }
+    if version < subnet.rules.weights_version {
+        return Err(Code::WeightVersion);
+    }
     let key = (of.subnet, of.epoch, of.member);
     let count = draft.get::<Commit>(&key).map_or(0, |commit| commit.count);
-    if count >= COMMITS_MAX {
+    if sent.free && count >= COMMITS_FREE {
         return Err(Code::CommitsUsedUp);
     }
-    draft.put(&key, Commit { hash, count: count + 1, revealed: false });
+    let count = count.saturating_add(1);
+    let (operator, miners) = (member.operator, subnet.miners);
+    draft.put(&key, Commit { hash, operator, miners, count, revealed: false, repeats: 0 });
     events.push(Event::Committed { subnet: of.subnet, epoch: of.epoch, member: of.member, hash });
     Ok(())
 }
 
+/// Opens a sealed vector within its window (D1, D3).
 pub fn reveal(
     draft: &mut Draft,
-    id: &AccountId,
+    sent: &Sent<'_>,
     of: Whose,
-    (salt, weights): (&[u8; 32], &[Weight]),
-    height: Height,
+    opening: &Opening,
     events: &mut Vec<Event>,
 ) -> Result<(), Code> {
-    let (subnet, _) = subnet_and_validator(draft, id, of)?;
-    if of.epoch >= subnet.epoch {
+    let (subnet, _) = subnet_and_validator(draft, sent.account, of)?;
+    if of.epoch.saturating_add(subnet.rules.conceal) > subnet.epoch {
         return Err(Code::TooEarly);
     }
-    // The window is the one after the epoch; once it is settled there is none.
-    if of.epoch + 1 != subnet.epoch || subnet.settle_at.is_none_or(|end| height >= end) {
+    // The window is the one that many epochs later; once it is closed there is none.
+    if of.epoch + subnet.rules.conceal != subnet.epoch || subnet.settle_at.is_none_or(|end| sent.height >= end) {
         return Err(Code::TooLate);
     }
     let key = (of.subnet, of.epoch, of.member);
-    let commit = draft.get::<Commit>(&key).ok_or(Code::NoCommit)?;
-    if commit.revealed {
-        return Err(Code::AlreadyRevealed);
-    }
-    if commit.hash != weights_hash(&draft.chain_id(), of.subnet, of.epoch, of.member, salt, weights) {
+    let commit = draft.get::<Commit>(&key).cloned().ok_or(Code::NoCommit)?;
+    let by = Author {
+        chain: draft.chain_id(),
+        subnet: of.subnet,
+        mechanism: of.mechanism,
+        period: of.epoch,
+        validator: of.member,
+        operator: commit.operator,
+    };
+    if !opening.opens(&commit.hash, &by) {
         return Err(Code::OtherWeights);
+    }
+    if commit.revealed {
+        if sent.free && commit.repeats >= REPEATS_FREE {
+            return Err(Code::AlreadyRevealed);
+        }
+        draft.change::<Commit>(&key, |commit| commit.repeats = commit.repeats.saturating_add(1));
+        return Ok(());
     }
     // A miner that left meanwhile is not the validator's mistake: its entry counts for nothing when the epoch is settled.
     let named = |id: &MemberId| *id < subnet.next_member && is_miner_or_gone(draft, of.subnet, *id);
-    if !weights.iter().all(|(id, _)| named(id)) {
+    if !opening.row.iter().all(|(id, _)| named(id)) {
         return Err(Code::NoSuchMiner);
     }
+    admitted(opening, &subnet.rules, commit.miners)?;
     draft.change::<Commit>(&key, |commit| commit.revealed = true);
-    draft.put(&(of.subnet, of.member), Vector { epoch: of.epoch, weights: weights.to_vec() });
-    draft.change::<Member>(&(of.subnet, of.member), |member| member.last_reveal = Some(height));
-    let entries = u32::try_from(weights.len()).unwrap_or(u32::MAX);
+    draft.put(&(of.subnet, of.member), Vector { epoch: of.epoch, weights: opening.row.as_slice().into() });
+    draft.change::<Member>(&(of.subnet, of.member), |member| member.last_reveal = Some(sent.height));
+    let entries = u32::try_from(opening.row.len()).unwrap_or(u32::MAX);
     events.push(Event::Revealed { subnet: of.subnet, epoch: of.epoch, member: of.member, entries });
+    Ok(())
+}
+
+/// What a subnet asks of a row beyond its form (Y18); the form was checked where the bytes were read.
+fn admitted(opening: &Opening, rules: &SubnetRules, miners: u32) -> Result<(), Code> {
+    if opening.width > Width::of(rules.width) {
+        return Err(Code::WeightWide);
+    }
+    if (opening.row.len() as u64) < rules.min_weights.min(miners.into()) {
+        return Err(Code::WeightFew);
+    }
+    let values: Vec<u32> = opening.row.iter().map(|(_, weight)| *weight).collect();
+    if !within_limit(&values, u16::try_from(rules.weight_limit).unwrap_or(u16::MAX)) {
+        return Err(Code::WeightLimit);
+    }
     Ok(())
 }
 

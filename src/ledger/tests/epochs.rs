@@ -3,14 +3,16 @@
 use super::super::apply::execute;
 use super::super::event::Event;
 use super::super::receipt::{Code, Refusal};
+use super::super::rows::Vector;
 use super::*;
-use crate::protocol::transaction::{Weight, canonical_weights, weights_hash};
-
-const SALT: [u8; 32] = [7; 32];
+use crate::protocol::commitment::canonical_weights;
 
 /// Validators 0 and 1 and miners 5 and 6 in the vision subnet, at height 1 (which opened epoch 1).
 fn world() -> World {
-    let mut world = World::new();
+    seated(World::new())
+}
+
+fn seated(mut world: World) -> World {
     world.step(&[
         register(0, VISION, Role::Validator),
         register(1, VISION, Role::Validator),
@@ -26,14 +28,11 @@ fn weights(list: &[(u32, u16)]) -> Vec<Weight> {
 }
 
 fn commit(world: &World, of: u8, epoch: u64, vector: &[Weight]) -> (u8, Action) {
-    let id = member(of, VISION, Role::Validator, &world.state);
-    let hash = weights_hash(&world.state.chain_id(), VISION, epoch, id, &SALT, vector);
-    (of, Action::WeightsCommit { subnet: VISION, epoch, member: id, hash })
+    commit_of(&world.state, VISION, epoch, of, &opening(of, vector))
 }
 
 fn reveal(world: &World, of: u8, epoch: u64, vector: &[Weight]) -> (u8, Action) {
-    let member = member(of, VISION, Role::Validator, &world.state);
-    (of, Action::WeightsReveal { subnet: VISION, epoch, member, salt: SALT, weights: vector.to_vec() })
+    reveal_of(&world.state, VISION, epoch, of, opening(of, vector))
 }
 
 /// Why one transaction cannot be in the next body.
@@ -56,7 +55,6 @@ fn l16_an_epoch_from_commit_to_pay() {
     assert_eq!((opened.epoch, opened.height, opened.commit_end, opened.reveal_end), (2, 6, 11, 13));
     assert_eq!((opened.previous_reveal_end, opened.members.len()), (8, 4));
     assert_eq!(refused(&world, commit(&world, 0, 1, &vector)), Refusal::NoEffect(Code::TooLate));
-    assert_eq!(refused(&world, reveal(&world, 0, 1, &vector)), Refusal::NoEffect(Code::AlreadyRevealed));
     let other = weights(&[(2, 65_535)]);
     assert_eq!(refused(&world, reveal(&world, 1, 1, &other)), Refusal::NoEffect(Code::OtherWeights));
     let said = &world.state.weights_view(VISION).unwrap()[1];
@@ -120,15 +118,99 @@ fn d04_who_does_not_reveal_is_not_paid() {
 }
 
 #[test]
-fn l16_commits_are_two_and_the_last_counts() {
+fn d03_two_commits_are_free_the_last_counts_and_more_are_paid_for() {
     let mut world = world();
     let (first, second) = (weights(&[(2, 1)]), weights(&[(3, 1)]));
     world.step(&[commit(&world, 0, 1, &first), commit(&world, 0, 1, &second)]);
     assert_eq!(refused(&world, commit(&world, 0, 1, &first)), Refusal::NoEffect(Code::CommitsUsedUp));
+    let third_state = world.state.clone();
+    let third_parent = world.parent;
     world.run_to(6);
     assert_eq!(refused(&world, reveal(&world, 0, 1, &first)), Refusal::NoEffect(Code::OtherWeights));
     assert_eq!(refused(&world, reveal(&world, 1, 1, &first)), Refusal::NoEffect(Code::NoCommit));
+    // A further one pays its fee, whatever comes of it, and counts like any other.
+    let paid = |world: &World, (of, action): (u8, Action)| {
+        let mut transaction = world.transaction(of, action, 0);
+        transaction.fee = super::super::apply::full_fee(&world.state, &transaction.action, transaction.signed_bytes());
+        vec![world.sign(of, transaction).encode()]
+    };
+    let mut third = World { state: third_state, parent: third_parent };
+    let executed = execute(&third.state, &third.context(), &paid(&third, commit(&third, 0, 1, &first))).unwrap();
+    assert_eq!(executed.receipts[0].code, Code::Applied);
+    third.take(&executed);
+    third.run_to(6);
+    let wrong = execute(&third.state, &third.context(), &paid(&third, reveal(&third, 0, 1, &second))).unwrap();
+    assert_eq!(wrong.receipts[0].code, Code::OtherWeights);
+    assert!(wrong.receipts[0].fee > 0 && wrong.state.member(VISION, MemberId(0)).unwrap().last_reveal.is_none());
+    third.step(&[reveal(&third, 0, 1, &first)]);
     world.step(&[reveal(&world, 0, 1, &second)]);
+}
+
+#[test]
+fn d03_the_same_reveal_again_is_taken_and_changes_nothing() {
+    let mut world = world();
+    let vector = weights(&[(2, 10), (3, 10)]);
+    world.step(&[commit(&world, 0, 1, &vector)]);
+    world.run_to(5);
+    world.step(&[reveal(&world, 0, 1, &vector)]);
+    let before = world.state.get::<Vector>(&(VISION, MemberId(0))).cloned();
+    let said = |world: &World| world.state.member(VISION, MemberId(0)).unwrap().last_reveal;
+    let height = said(&world);
+    world.step(&[reveal(&world, 0, 1, &vector), reveal(&world, 0, 1, &vector)]);
+    assert_eq!((world.state.get::<Vector>(&(VISION, MemberId(0))).cloned(), said(&world)), (before, height));
+    assert_eq!(refused(&world, reveal(&world, 0, 1, &vector)), Refusal::NoEffect(Code::TooLate));
+}
+
+/// Each rule of Y18 by its own code, as the subnet's rules are set.
+#[test]
+fn y18_each_rule_of_a_row_has_a_code() {
+    type Change = fn(&mut SubnetRules);
+    let cases: [(Change, &[(u32, u16)], Code); 2] = [
+        (|rules| rules.min_weights = 2, &[(2, 9)], Code::WeightFew),
+        (|rules| rules.weight_limit = 40_000, &[(2, 9), (3, 1)], Code::WeightLimit),
+    ];
+    for (change, vector, code) in cases {
+        let mut genesis = genesis();
+        change(&mut genesis.subnets[0].rules);
+        let mut world = seated(World::of(&genesis.seal().unwrap().1));
+        world.step(&[commit(&world, 0, 1, &weights(vector))]);
+        world.run_to(5);
+        assert_eq!(refused(&world, reveal(&world, 0, 1, &weights(vector))), Refusal::NoEffect(code));
+    }
+    let mut genesis = genesis();
+    genesis.subnets[0].rules.weights_version = 3;
+    let world = seated(World::of(&genesis.seal().unwrap().1));
+    assert_eq!(refused(&world, commit(&world, 0, 1, &[])), Refusal::NoEffect(Code::WeightVersion));
+    let mut world = self::world();
+    let wide = Opening { width: Width::Four, ..opening(0, &[(MemberId(2), 70_000)]) };
+    world.step(&[commit_of(&world.state, VISION, 1, 0, &wide)]);
+    let (of, Action::WeightsCommit { subnet, epoch, member, version, hash, .. }) = commit(&world, 0, 1, &[]) else {
+        panic!("a commit")
+    };
+    let other = Action::WeightsCommit { subnet, mechanism: 1, epoch, member, version, hash };
+    assert_eq!(refused(&world, (of, other)), Refusal::NoEffect(Code::UnknownMechanism));
+    world.run_to(5);
+    let reveal = reveal_of(&world.state, VISION, 1, 0, wide);
+    assert_eq!(refused(&world, reveal), Refusal::NoEffect(Code::WeightWide));
+}
+
+/// D1: with a conceal of two, what was said in epoch 1 opens in epoch 3 and no sooner.
+#[test]
+fn d01_weights_stay_sealed_for_as_many_epochs_as_the_subnet_says() {
+    let mut genesis = genesis();
+    genesis.subnets[0].rules.conceal = 2;
+    let mut world = seated(World::of(&genesis.seal().unwrap().1));
+    let vector = weights(&[(2, 10), (3, 10)]);
+    world.step(&[commit(&world, 0, 1, &vector)]);
+    world.run_to(6);
+    assert_eq!(refused(&world, reveal(&world, 0, 1, &vector)), Refusal::NoEffect(Code::TooEarly));
+    world.run_to(10);
+    world.step(&[reveal(&world, 0, 1, &vector)]);
+    let events = world.run_to(14);
+    let closed = events.iter().find_map(|e| if let Event::EpochClosed(closed) = e { Some(closed) } else { None });
+    let closed = closed.unwrap();
+    assert_eq!((closed.epoch, closed.missed.len()), (1, 0));
+    assert!(closed.paid_miners > 0);
 }
 
 #[test]
@@ -137,7 +219,14 @@ fn l16_only_a_permitted_validators_own_account_speaks_and_only_of_miners() {
     let vector = weights(&[(2, 1)]);
     let (_, action) = commit(&world, 0, 1, &vector);
     assert_eq!(refused(&world, (1, action)), Refusal::NoEffect(Code::NotYours));
-    let own = Action::WeightsCommit { subnet: VISION, epoch: 1, member: MemberId(2), hash: Digest::ZERO };
+    let own = Action::WeightsCommit {
+        subnet: VISION,
+        mechanism: 0,
+        epoch: 1,
+        member: MemberId(2),
+        version: 0,
+        hash: Digest::ZERO,
+    };
     assert_eq!(refused(&world, (5, own)), Refusal::NoEffect(Code::NoPermit));
     for wrong in [weights(&[(1, 5)]), weights(&[(2, 5), (4, 5)])] {
         let mut world = World { state: world.state.clone(), parent: world.parent };
@@ -153,12 +242,13 @@ fn l16_only_a_permitted_validators_own_account_speaks_and_only_of_miners() {
 }
 
 #[test]
-fn class_s_is_free_and_a_fee_is_refused() {
+fn d03_a_fee_below_the_full_one_is_refused() {
     let world = world();
     let (of, action) = commit(&world, 0, 1, &weights(&[(2, 1)]));
     let transaction = Transaction { fee: 1, ..world.transaction(of, action, 0) };
     let body = vec![world.sign(of, transaction).encode()];
-    assert_eq!(execute(&world.state, &world.context(), &body).unwrap_err().refusal, Refusal::FeeNotZero);
+    let refusal = execute(&world.state, &world.context(), &body).unwrap_err().refusal;
+    assert!(matches!(refusal, Refusal::FeeTooLow { found: 1, minimum } if minimum > 1_000), "{refusal:?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use super::apply::{Context, Executed, execute, minimum_fee};
 use super::money::{held_by, held_by_nobody};
 use super::state::State;
+use crate::protocol::commitment::{Author, Opening, Weight, Width};
 use crate::protocol::genesis::{Genesis, GenesisAccount, GenesisSubnet, GenesisVoter};
 use crate::protocol::ids::{AccountId, Digest, MemberId, SubnetId, hash};
 use crate::protocol::keys::SecretKey;
@@ -169,4 +170,26 @@ pub fn register(of: u8, subnet: SubnetId, role: Role) -> (u8, Action) {
 
 pub fn member(of: u8, subnet: SubnetId, role: Role, state: &State) -> MemberId {
     state.member_of(subnet, role, &account(of)).expect("a member")
+}
+
+/// The opening of a vector, by its author's own salt.
+pub fn opening(of: u8, row: &[Weight]) -> Opening {
+    Opening::bare(Width::Two, row.to_vec(), [of; 32])
+}
+
+/// The seat of an account as a commitment names it.
+pub fn author(state: &State, subnet: SubnetId, period: u64, of: u8) -> Author {
+    let validator = member(of, subnet, Role::Validator, state);
+    Author { chain: state.chain_id(), subnet, mechanism: 0, period, validator, operator: key(of).public() }
+}
+
+pub fn commit_of(state: &State, subnet: SubnetId, epoch: u64, of: u8, opening: &Opening) -> (u8, Action) {
+    let by = author(state, subnet, epoch, of);
+    let hash = opening.commitment(&by);
+    (of, Action::WeightsCommit { subnet, mechanism: 0, epoch, member: by.validator, version: 0, hash })
+}
+
+pub fn reveal_of(state: &State, subnet: SubnetId, epoch: u64, of: u8, opening: Opening) -> (u8, Action) {
+    let member = member(of, subnet, Role::Validator, state);
+    (of, Action::WeightsReveal { subnet, mechanism: 0, epoch, member, opening })
 }

@@ -86,7 +86,14 @@ fn weights_wait_for_their_time_and_others_are_refused() {
     let mut world = World::new();
     let mut pool = Mempool::default();
     world.step(&[register(0, VISION, Role::Validator)]);
-    let commit = |epoch| Action::WeightsCommit { subnet: VISION, epoch, member: MemberId(0), hash: Digest::ZERO };
+    let commit = |epoch| Action::WeightsCommit {
+        subnet: VISION,
+        mechanism: 0,
+        epoch,
+        member: MemberId(0),
+        version: 0,
+        hash: Digest::ZERO,
+    };
     // A node that is a height behind must not lose what another sends at once.
     let early = bytes(&world, 0, commit(2), 0, 0);
     assert_eq!(offer(&mut pool, &world, &early), Ok(true));

@@ -7,7 +7,8 @@ use super::super::receipt::Code;
 use super::super::state::State;
 use super::*;
 use crate::protocol::chance::Chance;
-use crate::protocol::transaction::{ALL, Weight, canonical_weights, weights_hash};
+use crate::protocol::commitment::canonical_weights;
+use crate::protocol::transaction::ALL;
 
 /// Draws transactions of every kind that mostly make sense, and knows what it committed to.
 struct Crowd {
@@ -37,19 +38,19 @@ impl Crowd {
                 }
             }
             (5, Some(member)) if self.chance.one_in(1, 3) => Action::Leave { subnet, member },
-            (6 | 7, Some(member)) if role == Role::Validator => {
+            (6 | 7, Some(_)) if role == Role::Validator => {
                 let ids: Vec<MemberId> =
                     state.members(subnet).filter(|m| m.1.role == Role::Miner).map(|m| m.0).collect();
                 let vector =
                     canonical_weights(ids.iter().map(|id| (*id, u16::try_from(self.chance.below(65_536)).unwrap())));
-                let hash = weights_hash(&state.chain_id(), subnet, epoch, member, &[of; 32], &vector);
+                let action = commit_of(state, subnet, epoch, of, &opening(of, &vector)).1;
                 self.sealed.insert((subnet, epoch, of), vector);
-                Action::WeightsCommit { subnet, epoch, member, hash }
+                action
             }
-            (8 | 9, Some(member)) if role == Role::Validator => {
+            (8 | 9, Some(_)) if role == Role::Validator => {
                 let epoch = epoch.saturating_sub(1);
                 let weights = self.sealed.get(&(subnet, epoch, of)).cloned().unwrap_or_default();
-                Action::WeightsReveal { subnet, epoch, member, salt: [of; 32], weights }
+                reveal_of(state, subnet, epoch, of, opening(of, &weights)).1
             }
             _ => register(of, subnet, role).1,
         }
