@@ -99,11 +99,11 @@ fn d13_the_order_of_entries_changes_no_row() {
 
 #[test]
 fn d13_a_row_names_the_heaviest_when_there_are_too_many() {
-    let many = u32::try_from(crate::protocol::transaction::WEIGHTS_MAX).unwrap() + 3;
+    let many = u32::try_from(crate::protocol::commitment::WEIGHTS_MAX).unwrap() + 3;
     let mut scores: std::collections::BTreeMap<MemberId, u32> = (0..many).map(|n| (MemberId(n), ONE / 2)).collect();
     scores.insert(MemberId(many), ONE);
     let row = row(&rules(), &Board { scores });
-    assert_eq!(row.len(), crate::protocol::transaction::WEIGHTS_MAX);
+    assert_eq!(row.len(), crate::protocol::commitment::WEIGHTS_MAX);
     assert_eq!(row.last(), Some(&(MemberId(many), 65_535)));
     assert!(row.windows(2).all(|pair| pair[0].0 < pair[1].0));
 }
