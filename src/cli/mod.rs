@@ -100,7 +100,7 @@ pub enum Command {
     /// The configuration and where each value came from
     #[command(subcommand)]
     Config(config::ConfigNoun),
-    /// Offline worlds: epochs from a file, a consensus under faults
+    /// Offline worlds: epochs from a file, attacks on what is paid, a consensus under faults
     #[command(subcommand)]
     Sim(sim::Sim),
     /// What the hot parts of this program cost on this machine

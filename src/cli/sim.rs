@@ -1,6 +1,6 @@
 //! `sim`: offline worlds, for people who want to see what the rules do before they run into them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -9,6 +9,9 @@ use super::error::{CliError, Exit};
 use super::output::{Reply, Table, maybe};
 use crate::sim::consensus::{Report, Scenario, run};
 use crate::sim::epoch::play;
+use crate::sim::incentive::accept::{LINES, Line};
+use crate::sim::incentive::attack::{self, Accept, Outcome, Plan, label};
+use crate::sim::incentive::plot;
 
 /// A file of cases larger than this is a mistake.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -19,6 +22,17 @@ pub enum Sim {
     Epoch {
         /// The file, JSON
         file: PathBuf,
+    },
+    /// Play an attack on the machine that pays, many times over; exit 12 when a target is missed
+    Attack {
+        /// A scenario in JSON, or the name of an acceptance line: A1 to A18, or `all`
+        file: String,
+        /// Worlds of each point of its sweep
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// Where tables (CSV) and pictures (SVG) are put
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// Play the consensus of a network whose links, disks and members fail; exit 12 when an invariant breaks
     Consensus {
@@ -38,19 +52,106 @@ impl Sim {
     pub(super) fn run(self) -> Result<Reply, CliError> {
         match self {
             Self::Epoch { file } => epoch(&file),
+            Self::Attack { file, seeds, out } => attack(&file, seeds.max(1), out.as_deref()),
             Self::Consensus { seeds, nodes, scenario } => consensus(seeds, nodes, &scenario),
         }
     }
 }
 
-fn epoch(file: &std::path::Path) -> Result<Reply, CliError> {
+/// A file of a person's, as JSON.
+fn read(file: &Path) -> Result<Value, CliError> {
     let length = std::fs::metadata(file).map_err(|error| CliError::file(file, &error))?.len();
     if length > FILE_BYTES_MAX {
         return Err(CliError::usage(format!("{} has {length} bytes; {FILE_BYTES_MAX} are read", file.display())));
     }
     let text = std::fs::read_to_string(file).map_err(|error| CliError::file(file, &error))?;
-    let document: Value = serde_json::from_str(&text)
-        .map_err(|error| CliError::usage(format!("{} is not JSON: {error}", file.display())))?;
+    serde_json::from_str(&text).map_err(|error| CliError::usage(format!("{} is not JSON: {error}", file.display())))
+}
+
+fn attack(file: &str, seeds: u64, out: Option<&Path>) -> Result<Reply, CliError> {
+    let lines: Vec<&Line> =
+        if file == "all" { LINES.iter().collect() } else { Line::named(file).into_iter().collect() };
+    let mut played: Vec<(Outcome, Vec<Accept>)> = Vec::new();
+    let plan = Plan { seeds, series: out.is_some(), epochs: None };
+    let run = |document: &Value| attack::run(document, plan).map_err(|error| CliError::usage(error.to_string()));
+    for line in &lines {
+        let outcome = run(&line.document())?;
+        let accepted = line.judge(&outcome);
+        played.push((outcome, accepted));
+    }
+    if lines.is_empty() {
+        let document = read(Path::new(file))?;
+        let outcome = run(&document)?;
+        let accepted = outcome.targets(&document);
+        played.push((outcome, accepted));
+    }
+    let accepted: Vec<&Accept> = played.iter().flat_map(|(_, accepted)| accepted).collect();
+    let missed = accepted.iter().any(|accept| accept.missed());
+    let table = if accepted.is_empty() { figures(&played) } else { targets(&accepted) };
+    let reports: Vec<Value> = played.iter().map(|(outcome, _)| outcome.report()).collect();
+    let mut data = match reports.as_slice() {
+        [only] => only.clone(),
+        _ => json!({ "played": reports }),
+    };
+    if let Some(data) = data.as_object_mut() {
+        data.insert("accept".to_owned(), json!(accepted));
+    }
+    let mut reply = Reply::of(&data).table(table);
+    if let Some(out) = out {
+        for (at, (outcome, _)) in played.iter().enumerate() {
+            let folder = lines.get(at).map_or_else(|| out.to_owned(), |line| out.join(line.id));
+            let count = write(outcome, &folder)?;
+            reply = reply.line(format!("{count} files in {}", folder.display()));
+        }
+    }
+    Ok(if missed { reply.exit(Exit::Findings) } else { reply })
+}
+
+fn targets(accepted: &[&Accept]) -> Table {
+    let mut table = Table::new(&["line", "figure", ">value", ">low", ">high", "target", "met"]);
+    for accept in accepted {
+        let number = |value: f64| format!("{value:.4}");
+        let met = accept.pass.map_or("-", |pass| if pass { "yes" } else { "no" });
+        table.row(vec![
+            accept.id.clone(),
+            accept.figure.clone(),
+            number(accept.value),
+            number(accept.low),
+            number(accept.high),
+            accept.target.clone(),
+            met.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// Every figure of every point, where no target was named.
+fn figures(played: &[(Outcome, Vec<Accept>)]) -> Table {
+    let mut table = Table::new(&["point", "figure", ">mean", ">low", ">high", ">min", ">max"]);
+    for point in played.iter().flat_map(|(outcome, _)| &outcome.points) {
+        for (name, of) in &point.metrics {
+            let mut row = vec![label(&point.at), name.clone()];
+            row.extend([of.mean, of.low, of.high, of.min, of.max].map(|value| format!("{value:.4}")));
+            table.row(row);
+        }
+    }
+    table
+}
+
+/// Puts tables and pictures of a run into a folder.
+fn write(outcome: &Outcome, folder: &Path) -> Result<usize, CliError> {
+    std::fs::create_dir_all(folder).map_err(|error| CliError::file(folder, &error))?;
+    let mut files = plot::tables(outcome);
+    files.extend(plot::pictures(outcome));
+    for (name, text) in &files {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|error| CliError::file(&path, &error))?;
+    }
+    Ok(files.len())
+}
+
+fn epoch(file: &Path) -> Result<Reply, CliError> {
+    let document = read(file)?;
     let results = play(&document).map_err(|error| CliError::usage(error.to_string()))?;
     let mut table = Table::new(&["case", ">step", ">slot", ">incentive", ">dividend", ">emission"]).or("no cases");
     for result in &results {

@@ -55,6 +55,7 @@ pub const BENCHES: &[Bench] = &[
     ("exp_fixed", "one exponential in fixed point", exponential),
     ("row_decode_4096", "reading a stored row of 4,096 weights", row_decode),
     ("largest_remainder_65536", "dividing a pot among 65,536", remainder),
+    ("sim_32x256_1000", "1,000 simulated epochs of 32 validators and 256 miners", simulated),
 ];
 
 /// Measures one; none of that name: none.
@@ -263,5 +264,14 @@ fn remainder(name: &'static str) -> Figure {
     let weights: Vec<u64> = (0..65_536).map(|_| u64::from(chance.below(1 << 20))).collect();
     time(name, || {
         black_box(largest_remainder(1_000_000_000_007, black_box(&weights)));
+    })
+}
+
+fn simulated(name: &'static str) -> Figure {
+    let document = serde_json::json!({
+        "v": 1, "name": name, "epochs": 1_000, "warmup": 10, "miners": { "count": 256 }, "agents": [{ "kind": "honest" }],
+    });
+    time(name, || {
+        black_box(super::incentive::attack::run(&document, super::incentive::attack::Plan::seeds(1)).is_ok());
     })
 }

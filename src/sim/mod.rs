@@ -4,3 +4,4 @@ pub mod bench;
 pub mod consensus;
 mod dense;
 pub mod epoch;
+pub mod incentive;

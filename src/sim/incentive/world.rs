@@ -1,0 +1,471 @@
+//! A subnet played epoch by epoch: qualities move, agents speak, the ledger's own code closes the epoch.
+//!
+//! Every rule is asked of `ledger`: the epoch, freshness, what a seat loses. Here is only what the ledger has no part in:
+//! what miners are worth, what validators see of it, and which of their words the next epoch can know.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::agents::{Public, Seen, View, Word, declared, holds_back, write};
+use super::chance::{Chance, Purpose};
+use super::scenario::{Kind, QualityLaw, Scenario, StakeLaw};
+use super::tally::{Figures, Glance, Tally};
+use crate::ledger::incentive::fixed::{ONE, Q};
+use crate::ledger::incentive::{
+    BOND_FLOOR, BondBlock, ColumnInput, EpochInput, EpochJob, EpochResult, Freshness, Movement, RowInput, RowWeights,
+    Workspace, top,
+};
+use crate::protocol::ids::{Height, MemberId};
+
+/// All stake there is, in motes.
+const STAKE: f64 = 1e15;
+/// Parts of a grant, in hundredths of a percent, that go to miners and to validators (E8).
+const SIDE_BP: u64 = 4_100;
+
+/// A validator of the world.
+#[derive(Debug)]
+pub struct Validator {
+    pub member: MemberId,
+    pub agent: usize,
+    pub stake: u64,
+    permit: bool,
+    pub fresh: Freshness,
+    /// What it revealed last, and when.
+    row: Option<(RowWeights, Height)>,
+    errors: Chance,
+    whims: Chance,
+}
+
+/// A miner of the world.
+#[derive(Debug)]
+pub struct Miner {
+    pub member: MemberId,
+    pub owner: Option<usize>,
+    pub worthless: bool,
+    pub victim: bool,
+    /// Its quality as a multiple of its law's deviation.
+    level: f64,
+    /// A quality that does not move.
+    fixed: Option<f64>,
+    registered: Height,
+    chance: Chance,
+}
+
+/// A world, one seed of one scenario.
+struct World<'a> {
+    scenario: &'a Scenario,
+    validators: Vec<Validator>,
+    miners: Vec<Miner>,
+    bonds: Vec<Arc<BondBlock>>,
+    bond_floor: u32,
+    related: Vec<(MemberId, MemberId)>,
+    /// Qualities of the last epochs by place of the miner, the newest last.
+    past: VecDeque<Vec<f64>>,
+    /// What became public in the last epochs, the newest last.
+    public: VecDeque<Public>,
+    /// The miner that cheats, and what it was worth before.
+    cheat: Option<(usize, f64)>,
+    /// What a group that may hold back a reveal usually earns, by agent.
+    usual: Vec<Option<f64>>,
+    /// The height the epoch closes at.
+    now: Height,
+    workspace: Workspace,
+    scores: Vec<f64>,
+    tally: Tally,
+}
+
+/// Plays a scenario with one seed.
+pub fn play(scenario: &Scenario, seed: u64, series: bool) -> Figures {
+    let mut world = World::new(scenario, seed, series);
+    for epoch in 0..scenario.epochs {
+        world.step(epoch);
+    }
+    world.tally.figures(scenario)
+}
+
+/// How many validators each agent has.
+fn seats(scenario: &Scenario) -> Vec<u32> {
+    let all = scenario.stake.validators;
+    let of = |agent: &super::scenario::Agent| match (&agent.kind, agent.members) {
+        (Kind::WhaleSplit { pieces, .. }, _) => *pieces,
+        (Kind::SybilMiner { .. }, _) => 0,
+        (_, Some(members)) => members,
+        _ => rounded(agent.stake * f64::from(all)).max(1),
+    };
+    let mut seats: Vec<u32> = scenario.agents.iter().map(|a| if a.is_honest() { 0 } else { of(a) }).collect();
+    let left = all.saturating_sub(seats.iter().sum());
+    let honest = honest_parts(scenario);
+    let count = honest.iter().filter(|part| **part > 0.0).count();
+    let last = honest.iter().rposition(|part| *part > 0.0);
+    let mut given = 0;
+    for (at, (seat, part)) in seats.iter_mut().zip(&honest).enumerate().filter(|(_, (_, part))| **part > 0.0) {
+        let share =
+            if count == 1 || Some(at) == last { left.saturating_sub(given) } else { rounded(part * f64::from(left)) };
+        let fixed = scenario.agents.get(at).and_then(|agent| agent.members);
+        *seat = fixed.unwrap_or(share).max(1);
+        given += *seat;
+    }
+    seats
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn rounded(value: f64) -> u32 {
+    value.round().max(0.0) as u32
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn motes(value: f64) -> u64 {
+    value.round().max(0.0) as u64
+}
+
+/// What part of the honest stake each honest agent has.
+fn honest_parts(scenario: &Scenario) -> Vec<f64> {
+    let wish = |agent: &super::scenario::Agent| match agent.is_honest() {
+        true if agent.stake > 0.0 => agent.stake,
+        true => 1e-9,
+        false => 0.0,
+    };
+    let total: f64 = scenario.agents.iter().map(wish).sum();
+    scenario.agents.iter().map(|agent| wish(agent) / total).collect()
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, seed: u64, series: bool) -> Self {
+        let validators = validators(scenario, seed);
+        let first = u32::try_from(validators.len()).unwrap_or(u32::MAX);
+        let miners = miners(scenario, first, seed);
+        let mut related = Vec::new();
+        for validator in &validators {
+            let kind = scenario.agents.get(validator.agent).map(|agent| &agent.kind);
+            if kind.is_some_and(declared) {
+                let own = miners.iter().filter(|miner| miner.owner == Some(validator.agent));
+                related.extend(own.map(|miner| (validator.member, miner.member)));
+            }
+        }
+        Self {
+            scenario,
+            tally: Tally::new(scenario, series),
+            usual: vec![None; scenario.agents.len()],
+            validators,
+            miners,
+            bonds: Vec::new(),
+            bond_floor: BOND_FLOOR,
+            related,
+            past: VecDeque::new(),
+            public: VecDeque::new(),
+            cheat: None,
+            now: 0,
+            workspace: Workspace::new(),
+            scores: Vec::new(),
+        }
+    }
+
+    /// One epoch, from the movement of qualities to what is paid.
+    fn step(&mut self, epoch: u32) {
+        let seen = self.look(epoch);
+        self.now = (u64::from(epoch) + 1).saturating_mul(self.scenario.tempo);
+        let words = self.hear(epoch, &seen);
+        let result = self.close(&words);
+        self.learn(&result);
+        let glance = Glance {
+            epoch,
+            result: &result,
+            validators: &self.validators,
+            miners: &seen,
+            worthless: &self.miners.iter().map(|miner| miner.worthless).collect::<Vec<bool>>(),
+            cheat: self.cheat.map(|(place, _)| place),
+        };
+        self.tally.take(&glance);
+    }
+
+    /// Moves the qualities and says what there is to see, miners by id.
+    fn look(&mut self, epoch: u32) -> Vec<Seen> {
+        let miners = &self.scenario.miners;
+        let sigma = miners.quality.sigma;
+        // A step of `drift` in the logarithm; what it adds is taken from the rest, so that the law stays the same.
+        let part = if sigma > 0.0 { (miners.drift / sigma).min(1.0) } else { 0.0 };
+        let keep = (1.0 - part * part).sqrt();
+        for miner in &mut self.miners {
+            let (step, shock, anew) = (miner.chance.normal(), miner.chance.unit(), miner.chance.normal());
+            if epoch > 0 {
+                miner.level = keep * miner.level + part * step;
+            }
+            if shock < miners.shock.rate {
+                miner.level = anew;
+            }
+        }
+        let equal = miners.quality.law == QualityLaw::Equal;
+        let worth = |miner: &Miner| match miner.fixed {
+            Some(fixed) => fixed,
+            None if equal => 1.0,
+            None => libm::exp(sigma * miner.level),
+        };
+        let mut now: Vec<f64> = self.miners.iter().map(worth).collect();
+        if miners.cheat.is_some_and(|cheat| cheat.at == epoch) {
+            let regular = |at: &(usize, &f64)| self.miners.get(at.0).is_some_and(|miner| miner.owner.is_none());
+            let best = now.iter().enumerate().filter(regular).max_by(|a, b| a.1.total_cmp(b.1));
+            self.cheat = best.map(|(place, worth)| (place, *worth));
+        }
+        let believed = now.clone();
+        if let Some((place, before)) = self.cheat {
+            now.get_mut(place).into_iter().for_each(|worth| *worth = 0.0);
+            if let Some(miner) = self.miners.get_mut(place) {
+                // The believers go on seeing what it was.
+                (miner.worthless, miner.fixed) = (true, Some(before));
+            }
+        }
+        let delay = self.scenario.agents.iter().map(|agent| late_by(&agent.kind)).max().unwrap_or(0);
+        self.past.push_back(now.clone());
+        while self.past.len() > delay + 1 {
+            self.past.pop_front();
+        }
+        let earlier = self.past.front().unwrap_or(&now);
+        let all = self.miners.iter().zip(&now).zip(&believed).zip(earlier);
+        let seen = |(((miner, quality), believed), earlier): (((&Miner, &f64), &f64), &f64)| Seen {
+            member: miner.member,
+            quality: *quality,
+            earlier: *earlier,
+            believed: *believed,
+            owner: miner.owner,
+            victim: miner.victim,
+        };
+        all.map(seen).collect()
+    }
+
+    /// What every validator hands in.
+    fn hear(&mut self, epoch: u32, seen: &[Seen]) -> Vec<Word> {
+        let mut words = Vec::with_capacity(self.validators.len());
+        for validator in &mut self.validators {
+            let Some(agent) = self.scenario.agents.get(validator.agent) else { continue };
+            let back = match &agent.kind {
+                Kind::Copier { lag, .. } => usize::try_from((*lag).max(self.scenario.subnet.conceal)).unwrap_or(1),
+                _ => 1,
+            };
+            let public = self.public.len().checked_sub(back).and_then(|at| self.public.get(at));
+            let view = View {
+                agent: validator.agent,
+                kind: &agent.kind,
+                epoch,
+                miners: seen,
+                public,
+                last: validator.row.as_ref().map(|row| &row.0),
+                scores: &mut self.scores,
+            };
+            validator.errors.turn_to(epoch);
+            validator.whims.turn_to(epoch);
+            words.push(write(view, &mut validator.errors, &mut validator.whims));
+        }
+        words
+    }
+
+    /// Closes the epoch; groups that may hold back a reveal look at both ways first.
+    fn close(&mut self, words: &[Word]) -> EpochResult {
+        let holders: Vec<usize> = (0..self.scenario.agents.len())
+            .filter(|at| self.scenario.agents.get(*at).is_some_and(|agent| may_hold_back(&agent.kind)))
+            .collect();
+        let mut missing = vec![false; self.scenario.agents.len()];
+        for agent in holders {
+            let Some(Kind::NonRevealer { rule, .. }) = self.scenario.agents.get(agent).map(|agent| &agent.kind) else {
+                continue;
+            };
+            let result = self.run(words, &missing);
+            let with = self.income(&result, agent);
+            if let Some(missing) = missing.get_mut(agent) {
+                *missing = true;
+            }
+            let result = self.run(words, &missing);
+            let without = self.income(&result, agent);
+            let usual = self.usual.get_mut(agent);
+            let holds = holds_back(*rule, with, without, usual.as_deref().copied().flatten());
+            if let Some(usual) = usual {
+                *usual = Some(usual.map_or(with, |usual| usual + (with - usual) / 16.0));
+            }
+            if let Some(missing) = missing.get_mut(agent) {
+                *missing = holds;
+            }
+        }
+        let result = self.run(words, &missing);
+        for (validator, word) in self.validators.iter_mut().zip(words) {
+            let missed = missing.get(validator.agent).copied().unwrap_or(false);
+            if missed {
+                self.tally.miss(validator.agent);
+            } else if let Word::Row(row) = word {
+                validator.row = Some((row.clone(), self.now));
+            }
+        }
+        result
+    }
+
+    fn run(&mut self, words: &[Word], missing: &[bool]) -> EpochResult {
+        let height = self.now;
+        let gate = self.scenario.subnet.switches.freshness_gate;
+        let total: u128 = self.validators.iter().map(|v| u128::from(v.stake)).sum();
+        let rows = self.validators.iter().zip(words).map(|(validator, word)| {
+            let missed = missing.get(validator.agent).copied().unwrap_or(false);
+            let fresh = match word {
+                Word::Row(row) if !missed => Some((row, height)),
+                _ => validator.row.as_ref().map(|(row, at)| (row, *at)),
+            };
+            let part = crate::ledger::incentive::fixed::ratio(u128::from(validator.stake), total);
+            RowInput {
+                member: validator.member,
+                stake: validator.stake,
+                permit: validator.permit,
+                last_activity: fresh.map(|(_, at)| at),
+                missed,
+                commit: None,
+                gate: if gate { validator.fresh.gate(part) } else { ONE },
+                weights: fresh.map_or_else(|| [].into(), |(row, _)| row.clone()),
+            }
+        });
+        let side = self.scenario.subnet.grant / 10_000 * SIDE_BP;
+        let column = |m: &Miner| ColumnInput { member: m.member, registered: m.registered, reset: false };
+        let input = EpochInput {
+            switches: self.scenario.switches(),
+            rules: self.scenario.rules(),
+            height,
+            last_close: height.checked_sub(self.scenario.tempo).filter(|last| *last > 0),
+            owner: None,
+            miner_pot: side,
+            validator_pot: side,
+            rows: rows.collect(),
+            columns: self.miners.iter().map(column).collect(),
+            related: self.related.clone(),
+            bonds: self.bonds.clone(),
+            bond_floor: self.bond_floor,
+        };
+        let job = EpochJob::new(input);
+        assert!(job.is_ok(), "violation: an agent handed in a row the ledger would not admit");
+        job.map(|job| job.run(&mut self.workspace)).unwrap_or_default()
+    }
+
+    /// What an agent earns in an epoch, its miners counted.
+    fn income(&self, result: &EpochResult, agent: usize) -> f64 {
+        let rows =
+            result.rows.iter().zip(&self.validators).filter(|(_, v)| v.agent == agent).map(|(row, _)| row.amount);
+        let own = result.columns.iter().zip(&self.miners).filter(|(_, m)| m.owner == Some(agent));
+        rows.chain(own.map(|(column, _)| column.amount)).sum::<u64>() as f64
+    }
+
+    /// What the next epoch knows of this one.
+    fn learn(&mut self, result: &EpochResult) {
+        let consensus: Vec<(MemberId, Q)> = result.columns.iter().map(|c| (c.member, c.consensus)).collect();
+        let conceal = usize::try_from(self.scenario.subnet.conceal).unwrap_or(1);
+        if let Some(before) = self.public.len().checked_sub(conceal).and_then(|at| self.public.get(at)) {
+            let movement = Movement::new(&before.consensus, &consensus);
+            for validator in &mut self.validators {
+                // Who did not reveal in this period is not judged by it.
+                if let Some((row, at)) = &validator.row
+                    && *at == self.now
+                {
+                    validator.fresh.observe(&movement, row);
+                }
+            }
+        }
+        let honest = |v: &&Validator| self.scenario.agents.get(v.agent).is_some_and(super::scenario::Agent::is_honest);
+        let leader = self.validators.iter().filter(honest).max_by_key(|v| v.stake);
+        let leader = leader.and_then(|leader| leader.row.as_ref()).map(|(row, _)| row.clone());
+        self.public.push_back(Public { consensus, leader });
+        while self.public.len() > 65 {
+            self.public.pop_front();
+        }
+        for (validator, row) in self.validators.iter_mut().zip(&result.rows) {
+            validator.permit = row.permit;
+        }
+        let blocks = result.bonds.blocks(&result.rows, &result.columns);
+        self.bonds = blocks.into_iter().map(|(_, block)| Arc::new(block)).collect();
+        self.bond_floor = result.bond_floor;
+    }
+}
+
+fn may_hold_back(kind: &Kind) -> bool {
+    matches!(kind, Kind::NonRevealer { .. })
+}
+
+fn late_by(kind: &Kind) -> usize {
+    match kind {
+        Kind::LateMover { delay, .. } => usize::try_from(*delay).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Validators agent by agent; stake by the law, each agent's sum exactly its part.
+fn validators(scenario: &Scenario, seed: u64) -> Vec<Validator> {
+    let mut chance = Chance::new(seed, Purpose::Stake);
+    let attack: f64 = scenario.agents.iter().filter(|agent| !agent.is_honest()).map(|agent| agent.stake).sum();
+    let honest = honest_parts(scenario);
+    let mut validators = Vec::new();
+    let mut number = 0;
+    for (agent, count) in seats(scenario).into_iter().enumerate() {
+        let Some(of) = scenario.agents.get(agent) else { continue };
+        let part = if of.is_honest() { honest.get(agent).copied().unwrap_or(0.0) * (1.0 - attack) } else { of.stake };
+        let equal = scenario.stake.law == StakeLaw::Equal || matches!(of.kind, Kind::WhaleSplit { .. });
+        let drawn: Vec<f64> = (0..count).map(|_| chance.pareto(scenario.stake.alpha)).collect();
+        let drawn: Vec<f64> = if equal { vec![1.0; drawn.len()] } else { drawn };
+        let total: f64 = drawn.iter().sum();
+        for share in drawn {
+            validators.push(Validator {
+                member: MemberId(number),
+                agent,
+                stake: motes(STAKE * part * share / total),
+                permit: false,
+                fresh: Freshness::default(),
+                row: None,
+                errors: Chance::new(seed, Purpose::Errors(number)),
+                whims: Chance::new(seed, Purpose::Whims(number)),
+            });
+            number += 1;
+        }
+    }
+    // Seats are held from the start, by those with the most stake.
+    let stakes: Vec<Q> = validators.iter().map(|v| Q::try_from(v.stake).unwrap_or(Q::MAX)).collect();
+    let permits = top(&stakes, usize::try_from(scenario.subnet.seats).unwrap_or(usize::MAX));
+    for (validator, permit) in validators.iter_mut().zip(permits) {
+        validator.permit = permit;
+    }
+    validators
+}
+
+/// Regular miners, some of them worthless and some victims; then each agent's own.
+fn miners(scenario: &Scenario, first: u32, seed: u64) -> Vec<Miner> {
+    let regular = usize::try_from(scenario.miners.count).unwrap_or(0);
+    let worthless = usize::try_from(scenario.miners.worthless).unwrap_or(0);
+    let chosen = scenario.agents.iter().map(|agent| match agent.kind {
+        Kind::Downweight { victims, .. } => usize::try_from(victims).unwrap_or(0),
+        _ => 0,
+    });
+    let chosen = Chance::new(seed, Purpose::Victims).pick(chosen.max().unwrap_or(0), regular.saturating_sub(worthless));
+    let mut miners: Vec<Miner> = Vec::new();
+    let add = |owner: Option<usize>, fixed: Option<f64>, miners: &mut Vec<Miner>| {
+        let number = u32::try_from(miners.len()).unwrap_or(u32::MAX);
+        let mut chance = Chance::new(seed, Purpose::Quality(number));
+        let level = chance.normal();
+        miners.push(Miner {
+            member: MemberId(first.saturating_add(number)),
+            owner,
+            worthless: fixed == Some(0.0),
+            victim: owner.is_none() && chosen.binary_search(&miners.len()).is_ok(),
+            level,
+            fixed,
+            registered: 0,
+            chance,
+        });
+    };
+    for at in 0..regular {
+        let rubbish = at >= regular.saturating_sub(worthless);
+        add(None, rubbish.then_some(0.0), &mut miners);
+    }
+    for (agent, of) in scenario.agents.iter().enumerate() {
+        for _ in 0..of.own_miners() {
+            let fixed = match of.kind {
+                Kind::Colluder { .. } => Some(0.0),
+                Kind::SelfDealer { .. } => Some(1.0),
+                // One machine's capacity, shared by all its registrations: the scorer is additive (D9).
+                Kind::SybilMiner { ids, capacity } => Some(capacity / f64::from(ids)),
+                _ => None,
+            };
+            add(Some(agent), fixed, &mut miners);
+        }
+    }
+    miners
+}
