@@ -21,7 +21,7 @@ pub enum ScenarioError {
     Range { what: String, found: String, wanted: String },
 }
 
-fn range(what: &str, found: impl ToString, wanted: &str) -> ScenarioError {
+fn range(what: &str, found: &impl ToString, wanted: &str) -> ScenarioError {
     ScenarioError::Range { what: what.to_owned(), found: found.to_string(), wanted: wanted.to_owned() }
 }
 
@@ -440,7 +440,7 @@ pub fn points(document: &Value) -> Result<Vec<Point>, ScenarioError> {
     let mut combinations: Vec<BTreeMap<String, Value>> = vec![BTreeMap::new()];
     for (path, values) in &sweep {
         if values.is_empty() {
-            return Err(range(&format!("sweep of {path}"), "empty", "name at least one value"));
+            return Err(range(&format!("sweep of {path}"), &"empty", "name at least one value"));
         }
         let with = |so_far: &BTreeMap<String, Value>, value: &Value| {
             let mut point = so_far.clone();
@@ -449,7 +449,7 @@ pub fn points(document: &Value) -> Result<Vec<Point>, ScenarioError> {
         };
         combinations = combinations.iter().flat_map(|so_far| values.iter().map(move |v| with(so_far, v))).collect();
         if combinations.len() > POINTS_MAX {
-            return Err(range("the sweep", combinations.len(), &format!("at most {POINTS_MAX} points are played")));
+            return Err(range("the sweep", &combinations.len(), &format!("at most {POINTS_MAX} points are played")));
         }
     }
     let mut points = Vec::new();
@@ -486,16 +486,16 @@ impl Scenario {
     fn check(&self) -> Result<(), ScenarioError> {
         let within = |what: &str, found: f64, low: f64, high: f64| {
             let fits = (low..=high).contains(&found);
-            if fits { Ok(()) } else { Err(range(what, found, &format!("{low} to {high} is understood"))) }
+            if fits { Ok(()) } else { Err(range(what, &found, &format!("{low} to {high} is understood"))) }
         };
         if self.v != 1 {
-            return Err(range("v", self.v, "this program plays version 1"));
+            return Err(range("v", &self.v, "this program plays version 1"));
         }
         within("epochs", self.epochs.into(), 1.0, EPOCHS_MAX.into())?;
         within("warmup", self.warmup.into(), 0.0, f64::from(self.epochs) - 1.0)?;
         within("tempo", self.tempo as f64, 1.0, 1e9)?;
         if self.subnet.mode == Mode::Compat {
-            return Err(range("subnet.mode", "compat", "worlds are native; published cases are `sim epoch`"));
+            return Err(range("subnet.mode", &"compat", "worlds are native; published cases are `sim epoch`"));
         }
         within("subnet.yuma", self.subnet.yuma.into(), 2.0, 3.0)?;
         within("subnet.conceal", self.subnet.conceal.into(), 1.0, 16.0)?;
@@ -510,7 +510,7 @@ impl Scenario {
         within("miners.shock.rate", self.miners.shock.rate, 0.0, 1.0)?;
         within("registrations.rate_per_epoch", self.registrations.rate_per_epoch.into(), 0.0, 64.0)?;
         if !self.agents.iter().any(Agent::is_honest) {
-            return Err(range("agents", "without honest ones", "figures are measured against honest agents"));
+            return Err(range("agents", &"without honest ones", "figures are measured against honest agents"));
         }
         let attack: f64 = self.agents.iter().filter(|agent| !agent.is_honest()).map(|agent| agent.stake).sum();
         within("the stake of agents that are not honest", attack, 0.0, 0.99)?;
@@ -561,7 +561,7 @@ impl Agent {
         let within = |what: &str, found: f64, low: f64, high: f64| {
             let fits = (low..=high).contains(&found);
             let wanted = format!("{low} to {high} is understood");
-            if fits { Ok(()) } else { Err(range(&format!("{what} of {}", self.name), found, &wanted)) }
+            if fits { Ok(()) } else { Err(range(&format!("{what} of {}", self.name), &found, &wanted)) }
         };
         if let Some(members) = self.members {
             within("members", members.into(), 1.0, VALIDATORS_MAX.into())?;
