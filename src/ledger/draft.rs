@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::economy::rows::Treasury;
 use super::records::Records;
 use super::rows::{Chain, Supply};
 use super::state::{SINGLES, State, tree_key};
@@ -87,6 +88,10 @@ impl Draft {
 
     pub fn records_mut(&mut self) -> &mut Records {
         &mut self.state.records
+    }
+
+    pub fn treasury_mut(&mut self) -> &mut Treasury {
+        &mut self.state.treasury
     }
 
     /// Ends the writing: the new state with its root, the rows that differ from the parent's, and the lines.

@@ -2,13 +2,29 @@
 //!
 //! Every division here gives away exactly what there was: the parts of a pot sum to the pot (E19).
 
+pub mod members;
 pub mod pools;
+pub mod rows;
 pub mod supply;
 
+use self::rows::{Charter, Curve, Purse};
 use super::rows::Supply;
+use super::state::State;
+use crate::protocol::genesis::Genesis;
 
 /// A byte or a unit never costs more than this: a STAR.
 const BASE_MAX: u64 = 1_000_000_000;
+
+/// The books at height 0.
+pub(super) fn genesis(state: &mut State, genesis: &Genesis) {
+    for row in &genesis.subnets {
+        state.put(&row.id, Some(Charter { name: row.name.clone(), ..Charter::default() }));
+        let price = Curve { price: row.rules.price_start, since: 0 };
+        state.put(&row.id, Some(Purse { price, ..Purse::default() }));
+    }
+    state.treasury.lock = Curve { price: genesis.parameters.lock_min, since: 0 };
+    state.treasury.next_subnet = genesis.subnets.iter().map(|row| row.id.0).max().map_or(1, |id| id.saturating_add(1));
+}
 
 /// What an epoch may mint: the subnet's emission while there is room under the cap (E3).
 pub fn mintable(wanted: u64, supply: &Supply, cap: u64) -> u64 {

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 
 use super::draft::Draft;
+use super::economy::rows::{Charter, Queued};
 use super::receipt::Code;
 use super::rows::{Account, Channel, Due, Member, Owed, Pool, Subnet};
 use super::state::State;
@@ -197,6 +198,17 @@ pub fn held_by(state: &State) -> BTreeMap<(AccountId, Purse), u128> {
     }
     for (_, channel) in state.range::<Channel>(..) {
         add(&channel.payer, Purse::Channel, channel.deposit.saturating_sub(channel.paid));
+    }
+    for (_, charter) in state.range::<Charter>(..) {
+        if let Some(owner) = &charter.owner {
+            add(owner, Purse::Lock, charter.lock);
+        }
+    }
+    for challenger in &state.treasury().challengers {
+        add(&challenger.account, Purse::Lock, challenger.lock);
+    }
+    for (_, queued) in state.range::<Queued>(..) {
+        add(&queued.account, Purse::Place, queued.bond);
     }
     for (_, due) in state.range::<Due>(..) {
         add(&due.account, due.reason.purse().0, due.amount);

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::economy::rows::Standing;
 use super::incentive::rows::{read_row, write_row};
 use super::incentive::{BondBlock, RowWeights};
 use crate::protocol::commitment::WEIGHTS_MAX;
@@ -47,11 +48,11 @@ pub trait Row: Clone + PartialEq + std::fmt::Debug + 'static {
     }
 }
 
-fn write_bool(to: Writer, value: bool) -> Writer {
+pub(super) fn write_bool(to: Writer, value: bool) -> Writer {
     to.u8(u8::from(value))
 }
 
-fn read_bool(from: &mut Reader<'_>) -> Result<bool, LayoutError> {
+pub(super) fn read_bool(from: &mut Reader<'_>) -> Result<bool, LayoutError> {
     match from.u8()? {
         0 => Ok(false),
         1 => Ok(true),
@@ -59,19 +60,19 @@ fn read_bool(from: &mut Reader<'_>) -> Result<bool, LayoutError> {
     }
 }
 
-fn write_when(to: Writer, height: Option<Height>) -> Writer {
+pub(super) fn write_when(to: Writer, height: Option<Height>) -> Writer {
     to.u64(height.unwrap_or(NEVER))
 }
 
-fn read_when(from: &mut Reader<'_>) -> Result<Option<Height>, LayoutError> {
+pub(super) fn read_when(from: &mut Reader<'_>) -> Result<Option<Height>, LayoutError> {
     from.u64().map(|height| (height != NEVER).then_some(height))
 }
 
-fn write_text(to: Writer, text: &str) -> Writer {
+pub(super) fn write_text(to: Writer, text: &str) -> Writer {
     to.u8(u8::try_from(text.len()).unwrap_or(u8::MAX)).raw(text.as_bytes())
 }
 
-fn read_text(from: &mut Reader<'_>) -> Result<String, LayoutError> {
+pub(super) fn read_text(from: &mut Reader<'_>) -> Result<String, LayoutError> {
     let count = from.u8()?;
     let bytes = from.raw(count.into())?;
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| LayoutError::NotCanonical("a text is not UTF-8"))
@@ -200,10 +201,6 @@ pub struct Subnet {
     /// The height at which the epoch before the open one is settled; none once it is.
     pub settle_at: Option<Height>,
     pub last_settled: Option<Height>,
-    /// Pots nobody could be paid from: carried as a right to mint, not as money (E9).
-    pub carried_miners: u64,
-    pub carried_validators: u64,
-    pub carried_epochs: u8,
     /// Minted for this subnet so far.
     pub minted: u64,
     /// Query fees burned here and not drawn on yet: a counter, not money (E6).
@@ -219,12 +216,7 @@ impl Row for Subnet {
         let to = to.u32(self.next_member.0).u32(self.miners).u32(self.validators);
         let to = to.u64(self.epoch).u64(self.opened).u64(self.next_open);
         let to = write_when(write_when(to, self.settle_at), self.last_settled);
-        to.u64(self.carried_miners)
-            .u64(self.carried_validators)
-            .u8(self.carried_epochs)
-            .u64(self.minted)
-            .u64(self.burned_fees)
-            .u64(self.fee_pot)
+        to.u64(self.minted).u64(self.burned_fees).u64(self.fee_pot)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
@@ -243,9 +235,6 @@ impl Row for Subnet {
             next_open: from.u64()?,
             settle_at: read_when(from)?,
             last_settled: read_when(from)?,
-            carried_miners: from.u64()?,
-            carried_validators: from.u64()?,
-            carried_epochs: from.u8()?,
             minted: from.u64()?,
             burned_fees: from.u64()?,
             fee_pot: from.u64()?,
@@ -280,6 +269,10 @@ pub struct Member {
     pub earned: u64,
     /// Earned and not claimed yet (E20): money of the account, kept here beside the scores.
     pub owed: u64,
+    /// Its smoothed incentive, raw 32.32 (E15).
+    pub score: u64,
+    /// Where it stands between queue and exit (E14, E16).
+    pub standing: Standing,
 }
 
 impl Row for Member {
@@ -288,7 +281,7 @@ impl Row for Member {
         let to = to.u64(self.bond).u64(self.registered);
         let to = write_when(write_bool(write_bool(to, self.leaving), self.permit), self.last_reveal);
         let to = to.u32(self.missed).u32(self.consensus).u32(self.incentive).u32(self.dividend);
-        to.u32(self.trust).u64(self.earned).u64(self.owed)
+        self.standing.write(to.u32(self.trust).u64(self.earned).u64(self.owed).u64(self.score))
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
@@ -308,6 +301,8 @@ impl Row for Member {
             trust: from.u32()?,
             earned: from.u64()?,
             owed: from.u64()?,
+            score: from.u64()?,
+            standing: Standing::read(from)?,
         })
     }
 

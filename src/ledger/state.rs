@@ -10,6 +10,7 @@ use std::ops::RangeBounds;
 
 use imbl::{OrdMap, OrdSet};
 
+use super::economy::rows::{Attested, Charter, Purse, Queued, Support, Treasury};
 use super::records::Records;
 use super::rows::{
     Account, Bonds, Chain, Channel, Commit, Due, DueReason, Ending, Member, Move, Owed, Pool, Row, Shares, Subnet,
@@ -29,8 +30,9 @@ const FULL_AUDIT_HEIGHTS: u64 = 600;
 const CHAIN_TABLE: u8 = 16;
 const SUPPLY_TABLE: u8 = 17;
 const RECORDS_TABLE: u8 = 18;
+const TREASURY_TABLE: u8 = 19;
 /// The tables of one row each, whose key is empty.
-pub(super) const SINGLES: [u8; 3] = [CHAIN_TABLE, SUPPLY_TABLE, RECORDS_TABLE];
+pub(super) const SINGLES: [u8; 4] = [CHAIN_TABLE, SUPPLY_TABLE, RECORDS_TABLE, TREASURY_TABLE];
 
 /// Declares the tables once: the state's maps, and everything that goes over all of them.
 macro_rules! tables {
@@ -42,6 +44,7 @@ macro_rules! tables {
             pub(super) chain: Chain,
             pub(super) supply: Supply,
             pub(super) records: Records,
+            pub(super) treasury: Treasury,
             /// Derived from the members: who an account is in a subnet.
             index: OrdMap<(SubnetId, Role, AccountId), MemberId>,
             /// Derived from the due queue: what was taken out of each pool and is held.
@@ -77,6 +80,7 @@ macro_rules! tables {
                     chain,
                     supply: Supply::default(),
                     records: Records::default(),
+                    treasury: Treasury::default(),
                     index: OrdMap::new(),
                     unbonding: OrdSet::new(),
                     paying: OrdSet::new(),
@@ -94,6 +98,7 @@ macro_rules! tables {
                     CHAIN_TABLE => Some(self.chain.encode()),
                     SUPPLY_TABLE => Some(self.supply.encode()),
                     RECORDS_TABLE => Some(self.records.encode()),
+                    TREASURY_TABLE => Some(self.treasury.encode()),
                     _ => None,
                 }
             }
@@ -110,6 +115,7 @@ macro_rules! tables {
                     CHAIN_TABLE => self.chain = Chain::decode(bytes)?,
                     SUPPLY_TABLE => self.supply = Supply::decode(bytes)?,
                     RECORDS_TABLE => self.records = Records::decode(bytes)?,
+                    TREASURY_TABLE => self.treasury = Treasury::decode(bytes)?,
                     other => return Err(LayoutError::Unknown { what: "table", found: other.into() }),
                 }
                 from.end()
@@ -122,11 +128,12 @@ macro_rules! tables {
                 rows.push((vec![CHAIN_TABLE], self.chain.encode()));
                 rows.push((vec![SUPPLY_TABLE], self.supply.encode()));
                 rows.push((vec![RECORDS_TABLE], self.records.encode()));
+                rows.push((vec![TREASURY_TABLE], self.treasury.encode()));
                 rows.sort_unstable();
                 rows
             }
 
-            /// The sum of all rows but the supply, added up anew.
+            /// The sum of all rows but the supply and the treasury, added up anew.
             pub(super) fn sum_held(&self) -> u128 {
                 0 $(+ self.$field.values().map(Row::held).sum::<u128>())*
             }
@@ -148,6 +155,11 @@ tables! {
     22 moves: (AccountId, AccountId) => Move;
     23 channels: Digest => Channel, index_channel;
     24 endings: (Height, Digest) => Ending;
+    30 purses: SubnetId => Purse;
+    31 supports: AccountId => Support;
+    32 queued: (SubnetId, u64) => Queued;
+    33 charters: SubnetId => Charter;
+    34 attested: (SubnetId, MemberId) => Attested;
 }
 
 fn index_member(state: &mut State, key: &(SubnetId, MemberId), before: Option<&Member>, after: Option<&Member>) {
@@ -247,15 +259,13 @@ impl State {
                     next_open: next_open(row.id, row.rules.tempo, 0),
                     settle_at: None,
                     last_settled: None,
-                    carried_miners: 0,
-                    carried_validators: 0,
-                    carried_epochs: 0,
                     minted: 0,
                     burned_fees: 0,
                     fee_pot: 0,
                 }),
             );
         }
+        super::economy::genesis(&mut state, genesis);
         // The genesis check bounds the sum by the supply cap, which fits.
         state.supply.genesis = u64::try_from(genesis.issued()).unwrap_or(u64::MAX);
         state.plant();
@@ -314,7 +324,7 @@ impl State {
     }
 
     fn balance(&self, held: u128) -> Result<(), Imbalance> {
-        let held = held + self.supply.held();
+        let held = held + self.supply.held() + self.treasury.held();
         let (burned, issued) = (self.supply.burned, self.supply.issued());
         if held + u128::from(burned) == issued { Ok(()) } else { Err(Imbalance { held, burned, issued }) }
     }
@@ -374,6 +384,16 @@ impl State {
 
     pub fn supply(&self) -> &Supply {
         &self.supply
+    }
+
+    /// The network's own books: the term, and who waits for a place among the subnets.
+    pub fn treasury(&self) -> &Treasury {
+        &self.treasury
+    }
+
+    /// What a subnet has and is owed; nothing where there is no such subnet.
+    pub fn purse(&self, id: SubnetId) -> Purse {
+        self.get::<Purse>(&id).cloned().unwrap_or_default()
     }
 
     pub fn get<T: Table>(&self, key: &T::Key) -> Option<&T> {

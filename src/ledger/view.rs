@@ -149,7 +149,8 @@ fn row(state: &State, id: MemberId, member: &Member) -> MetagraphRow {
     }
 }
 
-fn subnet_view(id: SubnetId, subnet: &Subnet) -> SubnetView {
+fn subnet_view(state: &State, id: SubnetId, subnet: &Subnet) -> SubnetView {
+    let purse = state.purse(id);
     SubnetView {
         id,
         name: subnet.name.clone(),
@@ -169,7 +170,7 @@ fn subnet_view(id: SubnetId, subnet: &Subnet) -> SubnetView {
         settle_at: subnet.settle_at,
         last_settled: subnet.last_settled,
         minted: subnet.minted,
-        carried: subnet.carried_miners.saturating_add(subnet.carried_validators),
+        carried: purse.carried_miners.saturating_add(purse.carried_validators),
     }
 }
 
@@ -208,7 +209,7 @@ impl State {
     }
 
     pub fn subnet_list(&self) -> Vec<SubnetView> {
-        self.range::<Subnet>(..).map(|(id, subnet)| subnet_view(*id, subnet)).collect()
+        self.range::<Subnet>(..).map(|(id, subnet)| subnet_view(self, *id, subnet)).collect()
     }
 
     pub fn account_view(&self, id: &AccountId) -> Option<AccountView> {

@@ -166,7 +166,39 @@ parameters! {
         11 supply_cap: Motes, default 21_000_000 * STAR, 21_000_000 * STAR,
             bounds STAR, 1_000_000 * STAR, i64::MAX.unsigned_abs(),
             "More than this can never exist at once; minting stops there.";
-        30 term_heights: Heights, default 600, 600, bounds 10, 600, 86_400,
+        12 emission_base: Motes, default 10 * STAR, STAR / 10, bounds 0, 0, 1_000 * STAR,
+            "What a height may mint while less than half of supply_cap exists; half of it above, and so on.";
+        13 committee_bp: Plain, default 1_000, 1_000, bounds 0, 500, 10_000,
+            "Hundredths of a percent of a term's budget for the committee, by attendance.";
+        14 usage_bp: Plain, default 6_000, 6_000, bounds 0, 0, 10_000,
+            "Hundredths of a percent of a term's budget for subnets whose queries burn fees.";
+        15 support_bp: Plain, default 3_000, 3_000, bounds 0, 0, 10_000,
+            "Hundredths of a percent of a term's budget for subnets that validators support; the three add up to 10000.";
+        16 usage_theta_bp: Plain, default 7_500, 7_500, bounds 0, 0, 9_999,
+            "Hundredths of a percent of burned fees that come back as a grant.";
+        17 usage_draw_shift: Plain, default 4, 4, bounds 0, 1, 16,
+            "A term draws the burned fees of a subnet divided by two to this power.";
+        18 usage_gate_bp: Plain, default 2_500, 2_500, bounds 0, 0, 10_000,
+            "Hundredths of a percent of a usage grant that a subnet gets without any support.";
+        19 support_quorum_bp: Plain, default 1_000, 1_000, bounds 500, 500, 3_300,
+            "Hundredths of a percent of the stake that must agree on a subnet's support.";
+        20 subnet_limit: Plain, default 256, 256, bounds 1, 16, 1_024,
+            "Open subnets at most.";
+        21 lock_min: Motes, default 100 * STAR, 1_000 * STAR, bounds STAR, STAR, 1_000_000 * STAR,
+            "The least that creating a subnet locks; all of it comes back when the subnet closes.";
+        22 lock_half_life: Heights, default 600, 14 * DAY, bounds 1, DAY, 400 * DAY,
+            "Heights in which what a creation locks falls by half; each creation doubles it.";
+        23 protected_heights: Heights, default 600, 90 * DAY, bounds 1, 7 * DAY, 400 * DAY,
+            "Heights from its creation or match in which no challenger can take a subnet's place.";
+        24 challenge_heights: Heights, default 100, 14 * DAY, bounds 1, DAY, 400 * DAY,
+            "Heights of notice before a challenger takes a subnet's place.";
+        25 close_heights: Heights, default 20, DAY, bounds 1, DAY, 400 * DAY,
+            "Heights of notice before a subnet closes because its owner wants it to.";
+        26 mean_terms: Plain, default 10, 4_320, bounds 1, 100, 100_000,
+            "Terms over which a subnet's mean grant is taken when a challenger looks for the lowest.";
+        27 outage_heights: Heights, default 60, 600, bounds 1, 60, 14_400,
+            "Heights without a sign of life of a subnet's validators after which the clocks of its miners stand still.";
+        30 term_heights: Heights, default 20, 600, bounds 10, 600, 86_400,
             "Heights of a term: budgets, support and notices are counted in terms.";
         31 query_burn_bp: Plain, default 1_000, 1_000, bounds 500, 500, 5_000,
             "Hundredths of a percent of a query's fee that are burned; the subnet's bank counts them.";
@@ -240,6 +272,26 @@ parameters! {
             "Whether miners related to the subnet's owner are paid: 0 what they earn is not minted, 1 they are.";
         35 accountable_only: Plain, default 0, 0, bounds 0, 0, 1,
             "1: validators that left a question about their scores open have no voice for sixteen epochs.";
+        40 owner_bp: Plain, default 1_800, 1_800, bounds 0, 0, 1_800,
+            "Hundredths of a percent of what the subnet mints for its owner; miners and validators share the rest in halves.";
+        41 price_start: Motes, default STAR, 10 * STAR, bounds 0, STAR / 100, 10_000 * STAR,
+            "What a miner's place costs at first; each registration raises it by 26 %.";
+        42 price_min: Motes, default STAR, STAR, bounds 0, STAR / 100, 10_000 * STAR,
+            "What a miner's place costs at least.";
+        43 price_max: Motes, default 10_000 * STAR, 10_000 * STAR, bounds 0, STAR / 100, 10_000 * STAR,
+            "What a miner's place costs at most; at least price_min.";
+        44 price_half_life: Heights, default 10, 4_320, bounds 1, 360, DAY,
+            "Heights in which the price of a miner's place falls by half.";
+        45 entry_fee_bp: Plain, default 1_000, 1_000, bounds 0, 100, 2_500,
+            "Hundredths of a percent of that price that are burned; the rest comes back with the place.";
+        46 probation_epochs: Plain, default 2, 8, bounds 0, 2, 64,
+            "Epochs in which a new miner cannot lose its place.";
+        47 waiting_heights: Heights, default 600, 7_200, bounds 1, 600, 100_800,
+            "Heights a miner may wait to be seen before its place is taken back.";
+        48 queue_max: Plain, default 64, 64, bounds 0, 1, 64,
+            "Registrations that wait for a place at most.";
+        49 exit_share: Plain, default 32, 32, bounds 1, 8, 1_024,
+            "At most the slots divided by this, and at least one, lose their place in an epoch.";
     }
 }
 

@@ -1,6 +1,7 @@
 //! Becoming a member of a subnet and ceasing to be one (0x33, 0x34, L15).
 
 use super::super::draft::Draft;
+use super::super::economy::rows::Standing;
 use super::super::event::Event;
 use super::super::money::{Note, lock};
 use super::super::receipt::Code;
@@ -71,6 +72,8 @@ pub fn register(
             trust: 0,
             earned: 0,
             owed: 0,
+            score: 0,
+            standing: Standing::default(),
         },
     );
     events.push(Event::Registered { subnet: wanted.subnet, member, role: wanted.role, account: *id });

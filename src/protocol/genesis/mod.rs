@@ -230,6 +230,10 @@ impl Genesis {
         if self.parameters.idle_ms < self.parameters.interval_ms {
             return Err(rule("parameters", "idle_ms is below interval_ms"));
         }
+        let budget = [self.parameters.committee_bp, self.parameters.usage_bp, self.parameters.support_bp];
+        if budget.iter().sum::<u64>() != 10_000 {
+            return Err(rule("parameters", "committee_bp, usage_bp and support_bp do not add up to 10000"));
+        }
         if self.issued() > u128::from(self.parameters.supply_cap) {
             return Err(rule("genesis", "accounts and stakes hold more than supply_cap"));
         }
@@ -307,6 +311,9 @@ impl Genesis {
             }
             if row.rules.reveal_window > row.rules.tempo {
                 return Err(rule(place, "reveal_window is longer than tempo"));
+            }
+            if row.rules.price_min > row.rules.price_max {
+                return Err(rule(place, "price_min is above price_max"));
             }
         }
         Ok(())

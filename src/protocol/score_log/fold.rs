@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::{Entry, MemberId};
+use crate::protocol::commitment::WEIGHTS_MAX;
 use crate::protocol::ids::{Digest, hash};
 use crate::protocol::layout::{LayoutError, Reader, Writer};
-use crate::protocol::commitment::WEIGHTS_MAX;
 
 /// The best weight where a weight has two bytes.
 pub const FULL_U16: u32 = 65_535;
