@@ -37,6 +37,12 @@ pub enum Event {
         member: MemberId,
         entries: u32,
     },
+    ModelPublished {
+        subnet: SubnetId,
+        artifact: Digest,
+        account: AccountId,
+        since: Height,
+    },
 }
 
 /// A new epoch of a subnet is open: score now, commit before `commit_end`, reveal within the window.

@@ -16,6 +16,7 @@ pub mod event;
 pub mod incentive;
 pub mod mempool;
 pub mod money;
+pub mod models;
 pub mod receipt;
 pub mod records;
 pub mod rows;

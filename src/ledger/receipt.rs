@@ -100,6 +100,16 @@ pub enum Code {
     WeightVersion = 63,
     #[error("the subnet has no such mechanism")]
     UnknownMechanism = 64,
+    #[error("the subnet has this artifact already")]
+    ModelKnown = 80,
+    #[error("the subnet does not know the parent")]
+    UnknownParent = 81,
+    #[error("no seal of this account in this subnet opens to this artifact")]
+    NoSeal = 82,
+    #[error("the seal is too old to be opened")]
+    SealExpired = 83,
+    #[error("a seal of this account stands; open it or let it expire")]
+    SealStands = 84,
 }
 
 impl Code {
@@ -147,6 +157,11 @@ impl Code {
         Self::WeightLimit,
         Self::WeightVersion,
         Self::UnknownMechanism,
+        Self::ModelKnown,
+        Self::UnknownParent,
+        Self::NoSeal,
+        Self::SealExpired,
+        Self::SealStands,
     ];
 
     pub fn number(self) -> u16 {

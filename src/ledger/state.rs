@@ -11,6 +11,7 @@ use std::ops::RangeBounds;
 use imbl::{OrdMap, OrdSet};
 
 use super::economy::rows::{Attested, Charter, Purse, Queued, Support, Treasury};
+use super::models::{Model, Seal};
 use super::records::Records;
 use super::rows::{
     Account, Bonds, Chain, Channel, Commit, Due, DueReason, Ending, Member, Move, Owed, Pool, Row, Shares, Subnet,
@@ -160,6 +161,8 @@ tables! {
     32 queued: (SubnetId, u64) => Queued;
     33 charters: SubnetId => Charter;
     34 attested: (SubnetId, MemberId) => Attested;
+    50 models: (SubnetId, Digest) => Model;
+    51 seals: (SubnetId, AccountId) => Seal;
 }
 
 fn index_member(state: &mut State, key: &(SubnetId, MemberId), before: Option<&Member>, after: Option<&Member>) {

@@ -4,6 +4,7 @@
 //! Signed and hashed bytes are fixed little-endian layouts written by hand (C8); bincode, called in `codec` alone,
 //! frames messages and never makes a byte that is signed or hashed.
 
+pub mod artifact;
 pub mod chance;
 pub mod channel;
 pub mod checkpoint;

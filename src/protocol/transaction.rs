@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::artifact::publish::ModelPublish;
 use super::channel::Voucher;
 use super::commitment::Opening;
 use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId, hash};
@@ -165,6 +166,8 @@ pub enum Action {
         member: MemberId,
         opening: Opening,
     },
+    /// Records a model, or a seal over one.
+    ModelPublish(Box<ModelPublish>),
 }
 
 impl Action {
@@ -187,6 +190,7 @@ impl Action {
             Self::Leave { .. } => 0x34,
             Self::WeightsCommit { .. } => 0x40,
             Self::WeightsReveal { .. } => 0x41,
+            Self::ModelPublish(_) => 0x50,
         }
     }
 
@@ -209,6 +213,7 @@ impl Action {
             Self::Leave { .. } => "leave",
             Self::WeightsCommit { .. } => "weights_commit",
             Self::WeightsReveal { .. } => "weights_reveal",
+            Self::ModelPublish(_) => "model_publish",
         }
     }
 
@@ -226,6 +231,7 @@ impl Action {
             | Self::ChannelRedeem { .. }
             | Self::ChannelClose { .. }
             | Self::ChannelChallenge { .. }
+            | Self::ModelPublish(_)
             | Self::Leave { .. } => Class::User,
             Self::Register { .. } | Self::ChannelOpen { .. } => Class::Bonded,
             Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
@@ -241,6 +247,7 @@ impl Action {
             Self::ChannelOpen { .. } | Self::ChannelTopUp { .. } => 15,
             // One more signature is verified.
             Self::ChannelRedeem { .. } | Self::ChannelClose { .. } | Self::ChannelChallenge { .. } => 25,
+            Self::ModelPublish(_) => 20,
             Self::Register { .. } => 20,
             Self::WeightsCommit { .. } => 8,
             // The vector is at most WEIGHTS_MAX long, so this is at most 42.
@@ -280,6 +287,7 @@ impl Action {
             Self::WeightsReveal { subnet, mechanism, epoch, member, opening } => {
                 opening.write(to.u32(subnet.0).u8(*mechanism).u64(*epoch).u32(member.0))
             }
+            Self::ModelPublish(model) => model.write(to),
         }
     }
 
@@ -336,6 +344,7 @@ impl Action {
                 member: MemberId(from.u32()?),
                 opening: Opening::read(from)?,
             },
+            0x50 => Self::ModelPublish(Box::new(ModelPublish::read(from)?)),
             other => return Err(LayoutError::Unknown { what: "kind of transaction", found: other.into() }),
         })
     }
@@ -363,6 +372,7 @@ impl Action {
                 Err(LayoutError::NotCanonical("the voucher is another channel's or promises nothing"))
             }
             Self::WeightsReveal { opening, .. } => opening.check(),
+            Self::ModelPublish(model) => model.check(),
             _ => Ok(()),
         }
     }
@@ -542,6 +552,7 @@ mod tests {
             Action::Leave { subnet, member },
             Action::WeightsCommit { subnet, mechanism: 0, epoch: 4, member, version: 3, hash: Digest([0xdd; 32]) },
             Action::WeightsReveal { subnet, mechanism: 0, epoch: 4, member, opening },
+            Action::ModelPublish(Box::new(crate::protocol::artifact::publish::tests::example())),
         ]
     }
 
@@ -573,6 +584,13 @@ mod tests {
                 repeated("00"),
                 repeated("11"),
                 repeated("ee")
+            ),
+            format!(
+                "02000000{}{}0500000000000000{}020000{}020100a0bb0d00000000000200f9ffffffffffffff",
+                repeated("01"),
+                repeated("02"),
+                repeated("03"),
+                repeated("04")
             ),
         ];
         let account = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";

@@ -412,6 +412,14 @@ fn fields(action: &Action) -> BTreeMap<String, String> {
             ("log_root", opening.log_root.to_string()),
             ("log_len", opening.log_len.to_string()),
         ],
+        Action::ModelPublish(model) => vec![
+            ("subnet", model.subnet.to_string()),
+            (if model.sealed { "seal" } else { "artifact" }, model.artifact.to_string()),
+            ("manifest", model.manifest.to_string()),
+            ("bytes", model.bytes.to_string()),
+            ("parent", model.parent.to_string()),
+            ("licence", model.licence.name().to_owned()),
+        ],
     };
     list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

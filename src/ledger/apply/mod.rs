@@ -6,6 +6,7 @@
 
 mod channel;
 mod member;
+mod model;
 mod stake;
 mod transfer;
 mod weights;
@@ -240,6 +241,7 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
             let whose = weights::Whose { subnet: *subnet, mechanism: *mechanism, epoch: *epoch, member: *member };
             weights::reveal(draft, &sent, whose, opening, events)
         }
+        Action::ModelPublish(of_model) => model::publish(draft, account, of_model, height, events),
     }
 }
 

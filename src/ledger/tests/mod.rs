@@ -3,6 +3,7 @@
 mod channels;
 mod epochs;
 mod model;
+mod models;
 mod pool;
 mod random;
 mod rules;
