@@ -12,7 +12,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::kad::store::MemoryStore;
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::metrics::Registry;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -23,7 +23,7 @@ use libp2p::{
 
 use super::exchange::{self, Rpc};
 use super::guard::Guard;
-use super::{NetError, Params, Protocol, gossip, identity, tables};
+use super::{NetError, Params, Protocol, gossip, identity, providers, tables};
 
 /// Streams of one TCP connection: 256 KiB of window each.
 const YAMUX_STREAMS: usize = 128;
@@ -50,6 +50,7 @@ pub struct Behaviour {
     pub goodbye: Rpc,
     pub sync: Rpc,
     pub fetch: Rpc,
+    pub artifact: Rpc,
     pub streams: libp2p_stream::Behaviour,
 }
 
@@ -61,6 +62,7 @@ impl Behaviour {
             Protocol::Goodbye => Some(&mut self.goodbye),
             Protocol::Sync => Some(&mut self.sync),
             Protocol::Fetch => Some(&mut self.fetch),
+            Protocol::Artifact => Some(&mut self.artifact),
             Protocol::Query => None,
         }
     }
@@ -100,6 +102,7 @@ impl Behaviour {
             goodbye: exchange::rpc(&params.chain, Protocol::Goodbye)?,
             sync: exchange::rpc(&params.chain, Protocol::Sync)?,
             fetch: exchange::rpc(&params.chain, Protocol::Fetch)?,
+            artifact: exchange::rpc(&params.chain, Protocol::Artifact)?,
             streams: libp2p_stream::Behaviour::new(),
         })
     }
@@ -127,11 +130,19 @@ fn kad_of(params: &Params, peer: PeerId) -> Result<kad::Behaviour<MemoryStore>, 
         .disjoint_query_paths(true)
         // Only peers that have passed the handshake come into the table, and only by our hand (N15).
         .set_kbucket_inserts(kad::BucketInserts::Manual)
-        // Records are not used: what arrives is dropped, not stored.
+        // Records are not used: what arrives is dropped. Provider records are judged by our own table first (N29).
+        .set_provider_record_ttl(Some(Duration::from_millis(providers::LIFE_MS)))
+        .set_provider_publication_interval(Some(Duration::from_millis(providers::REPUBLISH_MS)))
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_periodic_bootstrap_interval(None)
         .set_query_timeout(Duration::from_secs(20));
-    let mut kad = kad::Behaviour::with_config(peer, MemoryStore::new(peer), config);
+    let store = MemoryStoreConfig {
+        max_provided_keys: providers::KEYS_MAX + providers::PROVIDED_MAX,
+        // Ours may stand beside all of the table's.
+        max_providers_per_key: providers::PER_KEY_MAX + 1,
+        ..MemoryStoreConfig::default()
+    };
+    let mut kad = kad::Behaviour::with_config(peer, MemoryStore::with_config(peer, store), config);
     if params.boot || params.public || params.dev {
         kad.set_mode(Some(kad::Mode::Server));
     }

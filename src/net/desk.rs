@@ -85,6 +85,8 @@ pub struct Desk {
 
 impl Desk {
     pub fn new(limits: Limits) -> Self {
+        let quota = || Quotas::new(limits.artifact_items);
+        let (quota_out, quota_in) = (quota(), quota());
         Self {
             limits,
             asks: BTreeMap::new(),
@@ -93,8 +95,8 @@ impl Desk {
             queries_in: 0,
             timers: BTreeSet::new(),
             next_ticket: 0,
-            quota_out: Quotas::default(),
-            quota_in: Quotas::default(),
+            quota_out,
+            quota_in,
         }
     }
 

@@ -316,9 +316,12 @@ impl Task {
     }
 
     pub(super) fn on_kad(&mut self, event: KadEvent) {
-        let KadEvent::OutboundQueryProgressed { result: QueryResult::GetClosestPeers(result), .. } = event else {
-            return;
+        let (id, result, last) = match event {
+            KadEvent::OutboundQueryProgressed { id, result, step, .. } => (id, result, step.last),
+            KadEvent::InboundRequest { request } => return self.on_record(request),
+            _ => return,
         };
+        let QueryResult::GetClosestPeers(result) = result else { return self.on_providers(id, &result, last) };
         let peers = match result {
             Ok(found) => found.peers,
             Err(GetClosestPeersError::Timeout { peers, .. }) => peers,

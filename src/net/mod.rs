@@ -13,7 +13,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::protocol::chance::Chance;
-use crate::protocol::ids::{ChainId, NodeId};
+use crate::protocol::ids::{ChainId, Digest, NodeId};
 
 mod backoff;
 mod behaviour;
@@ -26,6 +26,7 @@ mod identity;
 mod lag;
 pub mod memory;
 mod peers;
+mod providers;
 pub mod quota;
 mod redial;
 mod streams;
@@ -166,6 +167,10 @@ pub enum Command {
     Reply { ticket: ReplyTicket, data: Vec<u8>, last: bool },
     /// Politely decline a request.
     Refuse { ticket: ReplyTicket, refusal: Refusal },
+    /// We hold an artifact and say so; or hold it no more.
+    Provide { id: Digest, held: bool },
+    /// Who says that it holds an artifact. Ends in `Providers` with the same ask, exactly once.
+    FindProviders { ask: u64, id: Digest },
     /// Nodes of the other committee members: kept connected, given direct vote streams, explicit gossip peers, free of the
     /// peer limits.
     SetVoters { nodes: Vec<NodeId> },
@@ -218,6 +223,8 @@ pub enum Event {
     AskFailed { id: u64, reason: AskError },
     /// The asker of a query has gone; frames to this ticket go nowhere.
     AskWithdrawn { ticket: ReplyTicket },
+    /// Who says that it holds what was asked for: hints, without ourselves.
+    Providers { id: u64, nodes: Vec<NodeId> },
     /// A peer broke a rule of the network.
     Misbehaved { node: NodeId, offence: Offence },
     /// Somebody outside confirmed that we are reachable here.

@@ -56,6 +56,7 @@ impl Meter {
 /// One meter per peer and protocol, for one direction.
 #[derive(Debug, Default)]
 pub struct Quotas {
+    artifact_items: u32,
     meters: BTreeMap<(NodeId, Protocol), Meter>,
 }
 
@@ -63,13 +64,20 @@ pub struct Quotas {
 const ROWS_MAX: usize = 8_192;
 
 impl Quotas {
+    /// With another quota for artifacts than the protocol's own.
+    pub fn new(artifact_items: u32) -> Self {
+        Self { artifact_items, ..Self::default() }
+    }
+
     /// Charges a request of `items` to the peer.
     ///
     /// # Errors
     /// Milliseconds until the quota allows it.
     pub fn charge(&mut self, node: NodeId, protocol: Protocol, items: u16, now_ms: u64) -> Result<(), u64> {
         let spec = protocol.spec();
-        let rate = Rate { items: spec.quota_items, period_ms: spec.quota_ms };
+        let own = protocol == Protocol::Artifact && self.artifact_items > 0;
+        let items_max = if own { self.artifact_items } else { spec.quota_items };
+        let rate = Rate { items: items_max, period_ms: spec.quota_ms };
         if self.meters.len() >= ROWS_MAX && !self.meters.contains_key(&(node, protocol)) {
             self.meters.retain(|_, meter| !meter.is_idle(now_ms));
             if self.meters.len() >= ROWS_MAX {

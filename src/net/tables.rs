@@ -90,12 +90,13 @@ pub enum Protocol {
     Sync,
     Fetch,
     Query,
+    Artifact,
 }
 
 impl Protocol {
-    pub const ALL: [Self; 5] = [Self::Hello, Self::Goodbye, Self::Sync, Self::Fetch, Self::Query];
+    pub const ALL: [Self; 6] = [Self::Hello, Self::Goodbye, Self::Sync, Self::Fetch, Self::Query, Self::Artifact];
     /// Those carried by one request and one answer; the rest use a stream of their own.
-    pub const RPC: [Self; 4] = [Self::Hello, Self::Goodbye, Self::Sync, Self::Fetch];
+    pub const RPC: [Self; 5] = [Self::Hello, Self::Goodbye, Self::Sync, Self::Fetch, Self::Artifact];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -104,6 +105,7 @@ impl Protocol {
             Self::Sync => "sync",
             Self::Fetch => "fetch",
             Self::Query => "query",
+            Self::Artifact => "artifact",
         }
     }
 
@@ -119,6 +121,7 @@ impl Protocol {
             Self::Sync => &SYNC,
             Self::Fetch => &FETCH,
             Self::Query => &QUERY,
+            Self::Artifact => &ARTIFACT,
         }
     }
 }
@@ -193,6 +196,18 @@ const QUERY: ProtocolSpec = ProtocolSpec {
     in_flight: 32,
 };
 
+/// A chunk of 1 MiB, or a chunk list; an item is a chunk (N26, N31). `Limits::artifact_items` may set another quota.
+const ARTIFACT: ProtocolSpec = ProtocolSpec {
+    request_bytes_max: 128,
+    answer_bytes_max: 2 * MIB + KIB,
+    answer_total_max: 2 * MIB + KIB,
+    timeout_ms: 20_000,
+    quota_items: 256,
+    quota_ms: 10_000,
+    items_max: 1,
+    in_flight: 4,
+};
+
 /// The vote stream: frames of one way (N22).
 pub const VOTE_FRAME_BYTES_MAX: usize = 160;
 
@@ -256,6 +271,8 @@ pub struct Limits {
     pub replies: usize,
     /// Query streams, in and out each; full: busy.
     pub query_streams: usize,
+    /// Chunks of artifacts that a peer may ask for in ten seconds, and that we ask of one.
+    pub artifact_items: u32,
     /// Gossip that could not be sent at once waits here; full: the oldest is dropped.
     pub outbox: usize,
     pub outbox_ms: u64,
@@ -293,6 +310,7 @@ impl Default for Limits {
             asks: 128,
             replies: 64,
             query_streams: 256,
+            artifact_items: 256,
             outbox: 256,
             outbox_ms: 60_000,
             awaiting_verdict: 8_192,

@@ -22,6 +22,7 @@ use super::gossip::{Gossip, dropped};
 use super::guard::Bans;
 use super::lag::Lag;
 use super::peers::Peers;
+use super::providers::Providers;
 use super::streams::{News, Streams};
 use super::swarm::listen;
 use super::votes::{VoteNews, Votes};
@@ -65,6 +66,7 @@ pub(super) struct Task {
     pub(super) votes: Votes,
     pub(super) exchange: Exchange,
     pub(super) discovery: Discovery,
+    pub(super) providers: Providers,
     pub(super) bans: Bans,
     pub(super) blocked: HashSet<PeerId>,
     sink: EventSink,
@@ -113,6 +115,7 @@ impl Task {
             votes,
             exchange: Exchange::new(Desk::new(params.limits.clone()), queries),
             discovery,
+            providers: Providers::default(),
             bans: Bans::new(params.limits.bans),
             blocked: HashSet::new(),
             sink,
@@ -214,6 +217,7 @@ impl Task {
             self.gossip_tick();
             if self.ending.is_none() {
                 self.discovery_tick();
+                self.providers_tick();
             }
         }
         self.proceed_end(now);
@@ -254,6 +258,8 @@ impl Task {
             Command::CancelAsk { id } => self.cancel(id),
             Command::Reply { ticket, data, last } => self.reply(ticket, data, last),
             Command::Refuse { ticket, refusal } => self.refuse(ticket, refusal),
+            Command::Provide { id, held } => self.provide(id, held),
+            Command::FindProviders { ask, id } => self.find_providers(ask, id),
             Command::SetVoters { nodes } => self.set_voters(&nodes),
             Command::SendVote { data } => self.send_vote(data),
             Command::Chaos { blocked, lag_ms } => {
@@ -360,6 +366,7 @@ impl Task {
             BehaviourEvent::Goodbye(event) => self.on_rpc(Protocol::Goodbye, event),
             BehaviourEvent::Sync(event) => self.on_rpc(Protocol::Sync, event),
             BehaviourEvent::Fetch(event) => self.on_rpc(Protocol::Fetch, event),
+            BehaviourEvent::Artifact(event) => self.on_rpc(Protocol::Artifact, event),
             _ => {}
         }
     }

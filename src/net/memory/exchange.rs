@@ -4,9 +4,27 @@ use super::parts::{Due, Letter, Packet};
 use super::world::World;
 use crate::net::desk::Decision;
 use crate::net::{Ask, AskError, Event, Offence, Protocol, Refusal, ReplyTicket};
-use crate::protocol::ids::NodeId;
+use crate::protocol::ids::{Digest, NodeId};
 
 impl World {
+    pub fn provide(&mut self, id: NodeId, artifact: Digest, held: bool) {
+        let holders = self.providers.entry(artifact).or_default();
+        if held {
+            holders.insert(id);
+        } else {
+            holders.remove(&id);
+        }
+    }
+
+    /// Two hops of kad later the holders are known, the dead ones too: a record outlives its node.
+    pub fn find_providers(&mut self, id: NodeId, ask: u64, artifact: Digest) {
+        let Some(incarnation) = self.nodes.get(&id).map(|node| node.incarnation) else { return };
+        let holders = self.providers.get(&artifact).into_iter().flatten();
+        let nodes = holders.copied().filter(|node| *node != id).collect();
+        let after = 4 * self.weather.delay_ms;
+        self.push(after, Due::Found { node: id, incarnation, ask, nodes });
+    }
+
     pub fn ask(&mut self, id: NodeId, ask: Ask) {
         let now_ms = self.now_ms;
         let Some(node) = self.nodes.get_mut(&id) else { return };

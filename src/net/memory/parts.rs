@@ -100,6 +100,13 @@ pub enum Due {
         node: NodeId,
         incarnation: u64,
     },
+    /// A look-up of holders has ended.
+    Found {
+        node: NodeId,
+        incarnation: u64,
+        ask: u64,
+        nodes: Vec<NodeId>,
+    },
 }
 
 pub struct Peer {

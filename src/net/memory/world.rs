@@ -49,6 +49,8 @@ pub struct World {
     links: u64,
     incarnations: u64,
     out: VecDeque<Outgoing>,
+    /// What kad would know: who says that it holds an artifact, also after it has gone.
+    pub providers: BTreeMap<Digest, BTreeSet<NodeId>>,
     trace: blake3::Hasher,
     pub counts: Counts,
 }
@@ -67,6 +69,7 @@ impl World {
             links: 0,
             incarnations: 0,
             out: VecDeque::new(),
+            providers: BTreeMap::new(),
             trace: blake3::Hasher::new_derive_key("starling/1 hub trace"),
             counts: Counts::default(),
         }
@@ -214,8 +217,11 @@ impl World {
             }
             Due::DialTimeout { node, to, link } => self.dial_timed_out(node, to, link),
             Due::Probe { node, peer, link } => self.probe(node, peer, link),
+            Due::Found { node, incarnation, ask, nodes } if self.alive(node, incarnation) => {
+                self.emit(node, Event::Providers { id: ask, nodes });
+            }
             Due::Desk { node, incarnation } if self.alive(node, incarnation) => self.desk_due(node),
-            Due::Command { .. } | Due::Tick { .. } | Due::Desk { .. } => {}
+            Due::Command { .. } | Due::Tick { .. } | Due::Desk { .. } | Due::Found { .. } => {}
         }
     }
 
@@ -238,6 +244,8 @@ impl World {
             Command::CancelAsk { id: ask } => self.cancel(id, ask),
             Command::Reply { ticket, data, last } => self.reply(id, ticket, data, last),
             Command::Refuse { ticket, refusal } => self.refuse(id, ticket, refusal),
+            Command::Provide { id: artifact, held } => self.provide(id, artifact, held),
+            Command::FindProviders { ask, id: artifact } => self.find_providers(id, ask, artifact),
             Command::SetVoters { nodes } => self.set_voters(id, &nodes),
             Command::SendVote { data } => self.send_vote(id, data),
             Command::Chaos { blocked, lag_ms } => self.chaos(id, blocked, lag_ms),
