@@ -27,7 +27,7 @@ use starling::net::memory::{Hub, Weather};
 use starling::net::{self, Transport};
 use starling::node::journal::Records;
 use starling::node::miners::{self, Miner};
-use starling::node::{Keys, Node, Parts, Scoring, committee_of};
+use starling::node::{Keeping, Keys, Node, Parts, Scoring, committee_of};
 use starling::protocol::chance::Chance;
 use starling::protocol::genesis::{Genesis, GenesisAccount, GenesisSubnet, GenesisVoter};
 use starling::protocol::hello::Roles;
@@ -37,6 +37,7 @@ use starling::protocol::parameters::{NetworkKind, SubnetRules};
 use starling::protocol::query::Ask;
 use starling::protocol::transaction::{Action, Role, Transaction};
 use starling::protocol::units::MOTES_PER_STAR;
+use starling::store::artifacts::Shelf;
 use starling::store::disk::MemoryDisk;
 use starling::store::journal::Journal;
 use starling::store::kv::{Kv, MemoryKv, Table};
@@ -68,6 +69,7 @@ struct Citizen {
     node: Option<Node>,
     alive: Arc<AtomicBool>,
     models: std::path::PathBuf,
+    artifacts: starling::store::artifacts::Memory,
 }
 
 /// The world.
@@ -88,6 +90,12 @@ pub fn run<F: Future<Output = ()>>(plan: &Plan, test: impl FnOnce(World) -> F) {
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     actix::System::with_tokio_rt(runtime).block_on(async { test(World::new(plan)).await });
+}
+
+/// A shelf in memory that outlives its node.
+fn keeping(place: &starling::store::artifacts::Memory) -> Keeping {
+    let shelf = Shelf::open(Box::new(place.clone()), 64 << 20).expect("a shelf");
+    Keeping { shelf: Arc::new(shelf), lends: true, serve_bytes_s: 0, survey: Duration::from_secs(5) }
 }
 
 fn key(seed: u64, of: usize, kind: &str) -> SecretKey {
@@ -132,6 +140,7 @@ impl World {
                 node: None,
                 alive: Arc::new(AtomicBool::new(false)),
                 models: std::env::temp_dir().join(format!("starling-world-{}-{}-{of}", std::process::id(), plan.seed)),
+                artifacts: starling::store::artifacts::Memory::default(),
             })
         };
         Self {
@@ -247,6 +256,7 @@ impl World {
             peers_target: 50,
             scoring,
             pool: pool(),
+            keeping: keeping(&citizen.artifacts),
             queries_max: 64,
             transport: Box::new(move |sink| Ok(Arc::new(hub.join(params, sink)?) as Arc<dyn Transport>)),
             threads: false,

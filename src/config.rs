@@ -73,6 +73,7 @@ pub struct Config {
     pub miner: MinerSection,
     pub validator: ValidatorSection,
     pub pool: PoolSection,
+    pub artifacts: ArtifactsSection,
     pub log: LogSection,
     pub devnet: DevnetSection,
     /// Where each set key came from, by `section.key`.
@@ -220,6 +221,18 @@ pub struct PoolSection {
     /// Threads of the CPU lane; 0 means one less than the cores, at least one.
     pub threads: usize,
     pub jobs_max: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ArtifactsSection {
+    pub quota_mb: u64,
+    /// Keeps models of others, when a role of this node lends.
+    pub lend: bool,
+    /// For all peers together; 0 is no limit.
+    pub serve_mb_s: u64,
+    pub survey_s: u64,
+    /// Miners record their models on the ledger.
+    pub publish: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

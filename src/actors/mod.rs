@@ -11,6 +11,7 @@
 //! | router | query_dispatcher | T `QueryArrived`, T `QueryWithdrawn` |
 //! | router | ledger | A `OfferTransaction` |
 //! | router | checkpointer | A `HearConsensus`, T `SyncArrived` |
+//! | router | artifact_keeper | T `ArtifactAsked` |
 //! | peer_manager | router | T `Dial`, T `Drop`, T `Admit`, T `SetPeerScore`, T `SetVoters`, N `SayHello`, T `ReplyHello`, T `Publish` |
 //! | peer_manager | checkpointer | T `PeersAdmitted` |
 //! | query_dispatcher | peer_manager | A `PickMiners`, T `QueryEnded` |
@@ -27,7 +28,11 @@
 //! | checkpointer | ledger | A `BuildCheckpoint`, A `CheckProposal`, A `Finalise`, A `ReadCheckpoints` |
 //! | checkpointer | router | T `Publish`, T `SendVote`, N `FetchSync`, T `ReplySync` |
 //! | checkpointer | peer_manager | T `HeightReached`, T `PeerMisbehaved` |
+//! | artifact_keeper | router | N `FetchArtifact`, N `FindHolders`, T `Announce`, T `ReplyArtifact`, T `Dial` |
+//! | artifact_keeper | peer_manager | A `ReadPeers`, T `PeerMisbehaved` |
+//! | artifact_keeper | ledger | A `ReadLedger` |
 
+pub mod artifact_keeper;
 pub mod checkpointer;
 pub mod clock;
 pub mod ledger;

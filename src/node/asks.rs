@@ -1,5 +1,7 @@
 //! A node behind the HTTP face: `Backend` as asks to the actors, each with its deadline.
 
+mod models;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use actix::Recipient;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+use crate::actors::artifact_keeper::{DropArtifact, PullArtifact, PutArtifact, ReadArtifacts, ReadChunk};
 use crate::actors::checkpointer::{ReadConsensus, Standing};
 use crate::actors::clock::Clock;
 use crate::actors::ledger::report::ReportError;
@@ -25,9 +28,9 @@ use crate::protocol::hello::Roles;
 use crate::protocol::ids::{AccountId, Digest, Height, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport,
-    ModelReport, Moment, NodeState, NodeStatus, PeersReport, Readiness, ReadinessCheck, Share, SubmitReport,
-    SubnetReport, SupplyReport, TransactionReport, WeightsReport,
+    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport,
+    MinerReport, ModelDetail, ModelReport, ModelRow, Moment, NodeState, NodeStatus, PeersReport, Readiness,
+    ReadinessCheck, Share, SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
 };
 use crate::protocol::transaction::{Class, Role, SignedTransaction};
 
@@ -39,8 +42,18 @@ const STALLED_MS: u64 = 15_000;
 /// Frames of an answer that may wait for a slow reader.
 const FRAMES: usize = 256;
 
+/// The keeper, as the face asks it.
+pub struct Artifacts {
+    pub put: Recipient<PutArtifact>,
+    pub pull: Recipient<PullArtifact>,
+    pub read: Recipient<ReadArtifacts>,
+    pub read_chunk: Recipient<ReadChunk>,
+    pub drop: Recipient<DropArtifact>,
+}
+
 /// Whom the face asks.
 pub struct Links {
+    pub artifacts: Artifacts,
     pub read_ledger: Recipient<ReadLedger>,
     pub read_pending: Recipient<ReadPending>,
     pub submit: Recipient<SubmitTransaction>,
@@ -316,6 +329,38 @@ impl Backend for Asks {
             }
         };
         Ok(view.state.range::<Subnet>(..).map(report).collect())
+    }
+
+    async fn model_rows(&self) -> Result<Vec<ModelRow>, ReadError> {
+        self.rows().await
+    }
+
+    async fn model_detail(&self, id: Digest) -> Result<ModelDetail, ReadError> {
+        self.detail(id).await
+    }
+
+    async fn artifacts(&self) -> Result<Vec<ArtifactReport>, ReadError> {
+        self.shelf().await
+    }
+
+    async fn artifact(&self, id: Digest) -> Result<ArtifactReport, ReadError> {
+        self.artifact_now(id).await
+    }
+
+    async fn put_artifact(&self, bytes: Vec<u8>) -> Result<ArtifactReport, ReadError> {
+        self.put(bytes).await
+    }
+
+    async fn pull_artifact(&self, id: Digest) -> Result<ArtifactReport, ReadError> {
+        self.pull(id).await
+    }
+
+    async fn artifact_chunk(&self, id: Digest, index: u32) -> Result<Vec<u8>, ReadError> {
+        self.chunk(id, index).await
+    }
+
+    async fn drop_artifact(&self, id: Digest) -> Result<bool, ReadError> {
+        Asks::drop_artifact(self, id).await
     }
 
     async fn query(&self, query: Ask) -> Result<AnswerStream, QueryError> {

@@ -47,24 +47,25 @@ pub fn model_path(models: &Path, subnet: SubnetId) -> PathBuf {
     models.join(format!("{subnet}.safetensors"))
 }
 
-/// Readies one miner and begins to serve.
+/// Readies one miner and begins to serve; the reply is its model, when it has one.
 ///
 /// # Errors
 /// In words: training failed, or the model cannot be stored.
-pub async fn ready(miner: Miner, links: &Links, models: &Path) -> Result<(), String> {
+pub async fn ready(miner: Miner, links: &Links, models: &Path) -> Result<Option<Arc<Artifact>>, String> {
     let Miner { subnet, behaviour, random, .. } = miner;
-    let (model, lane) = if random {
-        (Digest::ZERO, Lane::Random)
+    let (model, lane, artifact) = if random {
+        (Digest::ZERO, Lane::Random, None)
     } else {
         let artifact = Arc::new(model_of(&miner, links, models).await?);
-        let loaded = ask(&links.load_model, LoadModel { artifact }, DEADLINE).await.map_err(|e| e.to_string())?;
-        (loaded.map_err(|error| error.to_string())?, Lane::Cpu)
+        let load = LoadModel { artifact: Arc::clone(&artifact) };
+        let loaded = ask(&links.load_model, load, DEADLINE).await.map_err(|e| e.to_string())?;
+        (loaded.map_err(|error| error.to_string())?, Lane::Cpu, Some(artifact))
     };
     if !tell(&links.serve, ServeModel { subnet, model, lane, behaviour }) {
         return Err("the query dispatcher is not there".to_owned());
     }
     tracing::info!(%subnet, task = miner.task, model = %model.short(), "serving");
-    Ok(())
+    Ok(artifact)
 }
 
 async fn model_of(miner: &Miner, links: &Links, models: &Path) -> Result<Artifact, String> {

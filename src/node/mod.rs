@@ -7,6 +7,7 @@
 pub mod asks;
 pub mod journal;
 pub mod miners;
+pub mod publish;
 mod run;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 pub use run::{StartError, run};
 
+use crate::actors::artifact_keeper::{self, ArtifactKeeper};
 use crate::actors::checkpointer::{self, Checkpointer, VoteJournal};
 use crate::actors::clock::Clock;
 use crate::actors::ledger::archive::{Archive, Tip};
@@ -37,6 +39,7 @@ use crate::protocol::genesis::Genesis;
 use crate::protocol::hello::Roles;
 use crate::protocol::ids::{Digest, NodeId, PublicKey, SubnetId, hash};
 use crate::protocol::keys::SecretKey;
+use crate::store::artifacts::Shelf;
 
 /// Assumed bound of a network hop at first, and after doubling at most (C25).
 const DELTA_MS: u64 = 500;
@@ -66,6 +69,17 @@ pub struct Scoring {
     pub remember: scorer::Remember,
 }
 
+/// Where artifacts are kept, and how much of it is for others.
+#[derive(Clone)]
+pub struct Keeping {
+    pub shelf: Arc<Shelf>,
+    pub lends: bool,
+    /// Bytes a second served to all peers together; 0: no limit.
+    pub serve_bytes_s: u64,
+    /// Between two looks at what should be kept.
+    pub survey: Duration,
+}
+
 /// Starts a network that gives its events to the sink.
 pub type MakeTransport = Box<dyn FnOnce(EventSink) -> Result<Arc<dyn Transport>, NetError>>;
 
@@ -91,6 +105,7 @@ pub struct Parts {
     /// `Some` when the node scores miners.
     pub scoring: Option<Scoring>,
     pub pool: worker_pool::Params,
+    pub keeping: Keeping,
     pub queries_max: usize,
     pub transport: MakeTransport,
     /// Ledger and checkpointer on threads of their own; a world keeps everything on one.
@@ -121,6 +136,7 @@ pub struct Node {
     pub query_dispatcher: Addr<QueryDispatcher>,
     pub scorer: Option<Addr<Scorer>>,
     pub worker_pool: Addr<WorkerPool>,
+    pub artifact_keeper: Addr<ArtifactKeeper>,
     pub transport: Arc<dyn Transport>,
     pub about: asks::About,
     arbiters: Vec<Arbiter>,
@@ -139,6 +155,7 @@ impl Node {
         let (dispatcher, dispatcher_box) = mailbox::<QueryDispatcher>(query_dispatcher::MAILBOX);
         let (scorer, scorer_box) = mailbox::<Scorer>(scorer::MAILBOX);
         let (pool, pool_box) = mailbox::<WorkerPool>(worker_pool::MAILBOX);
+        let (keeper, keeper_box) = mailbox::<ArtifactKeeper>(artifact_keeper::MAILBOX);
         let chain = parts.genesis.chain_id();
         let local = NodeId(parts.keys.node.public().0);
         let scores = parts.scoring.is_some();
@@ -278,6 +295,31 @@ impl Node {
         );
 
         start(
+            ArtifactKeeper::new(
+                artifact_keeper::Params {
+                    node: local,
+                    clock: parts.clock,
+                    chance: parts.chance.clone().fork("artifact keeper"),
+                    shelf: parts.keeping.shelf,
+                    lends: parts.keeping.lends,
+                    serve_bytes_s: parts.keeping.serve_bytes_s,
+                    survey: parts.keeping.survey,
+                },
+                artifact_keeper::Links {
+                    fetch: to(&router),
+                    find: to(&router),
+                    announce: to(&router),
+                    reply: to(&router),
+                    dial: to(&router),
+                    misbehaved: to(&peer_manager),
+                    read_peers: to(&peer_manager),
+                    read_ledger: to(&ledger),
+                },
+            ),
+            keeper_box,
+        );
+
+        start(
             Router::new(
                 chain,
                 Arc::clone(&transport),
@@ -293,6 +335,7 @@ impl Node {
                     offer: to(&ledger),
                     hear: to(&checkpointer),
                     sync_arrived: to(&checkpointer),
+                    artifact_asked: to(&keeper),
                 },
             ),
             router_box,
@@ -318,6 +361,7 @@ impl Node {
             query_dispatcher: dispatcher,
             scorer,
             worker_pool: pool,
+            artifact_keeper: keeper,
             transport,
             about,
             arbiters,
@@ -326,7 +370,15 @@ impl Node {
 
     /// The node as the HTTP face sees it.
     pub fn asks(&self) -> asks::Asks {
+        let keeper = &self.artifact_keeper;
         let links = asks::Links {
+            artifacts: asks::Artifacts {
+                put: to(keeper),
+                pull: to(keeper),
+                read: to(keeper),
+                read_chunk: to(keeper),
+                drop: to(keeper),
+            },
             read_ledger: to(&self.ledger),
             read_pending: to(&self.ledger),
             submit: to(&self.ledger),
@@ -350,6 +402,7 @@ impl Node {
             ("query dispatcher", self.query_dispatcher.connected()),
             ("scorer", self.scorer.as_ref().is_none_or(Addr::connected)),
             ("worker pool", self.worker_pool.connected()),
+            ("artifact keeper", self.artifact_keeper.connected()),
         ];
         alive.into_iter().find(|(_, connected)| !connected).map(|(name, _)| name)
     }
@@ -365,6 +418,7 @@ impl Node {
             self.checkpointer.try_send(Stop),
             self.ledger.try_send(Stop),
             self.worker_pool.try_send(Stop),
+            self.artifact_keeper.try_send(Stop),
         );
     }
 

@@ -13,7 +13,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::mpsc;
 
 use super::miners::{self, Miner};
-use super::{Keys, Node, Parts, Scoring, committee_of, journal, link_seed};
+use super::publish::{self, Publisher};
+use super::{Keeping, Keys, Node, Parts, Scoring, committee_of, journal, link_seed};
 use crate::actors::clock::{Clock, wall_now_ms};
 use crate::actors::ledger::archive::{Archive, ArchiveError};
 use crate::actors::mail::to;
@@ -34,6 +35,7 @@ use crate::protocol::genesis::Genesis;
 use crate::protocol::hello::Roles;
 use crate::protocol::ids::SubnetId;
 use crate::protocol::parameters::NetworkKind;
+use crate::store::artifacts::{Folder, Shelf};
 use crate::store::keystore::{KeyError, Keystore};
 use crate::store::kv::{DiskKv, Kv, StoreError, Table, Write};
 use crate::telemetry::{self, LogStyle};
@@ -92,6 +94,8 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
     });
     let (parts, miners) = gather(&config, fatal)?;
     let models = config.node.data_dir.join("models");
+    let account = parts.keys.account.clone().filter(|_| config.artifacts.publish);
+    let chain = parts.genesis.chain_id();
     let node = Node::start(parts).map_err(|error| net_error(&error))?;
     tracing::info!(name = config.node.name, node = %node.about.node.short(), network = node.about.network, "started");
 
@@ -105,11 +109,27 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
             load_model: to(&node.worker_pool),
             serve: to(&node.query_dispatcher),
         };
+        let publisher = Publisher {
+            chain,
+            account: account.clone(),
+            links: publish::Links {
+                put: to(&node.artifact_keeper),
+                read_ledger: to(&node.ledger),
+                submit: to(&node.ledger),
+                publish: to(&node.router),
+            },
+        };
         let models = models.clone();
         actix::spawn(async move {
             let subnet = miner.subnet;
-            if let Err(error) = miners::ready(miner, &links, &models).await {
-                tracing::error!(%subnet, error, "this miner does not serve");
+            match miners::ready(miner.clone(), &links, &models).await {
+                Err(error) => tracing::error!(%subnet, error, "this miner does not serve"),
+                Ok(None) => {}
+                Ok(Some(artifact)) => {
+                    if let Err(error) = publisher.publish(&miner, &artifact).await {
+                        tracing::warn!(%subnet, error, "this miner's model is not on the ledger");
+                    }
+                }
             }
         });
     }
@@ -234,6 +254,7 @@ fn gather(config: &Config, fatal: Arc<dyn Fn(String) + Send + Sync>) -> Result<(
         peers_target: usize::try_from(config.network.peers_target).unwrap_or(50),
         scoring,
         pool: pool(config),
+        keeping: keeping(config)?,
         queries_max: config.gateway.queries_max,
         transport: Box::new(move |sink| Ok(Arc::new(net::swarm::Net::start(params, sink)?))),
         threads: true,
@@ -384,6 +405,22 @@ fn keep<T: serde::Serialize>(kv: &Arc<dyn Kv>, name: &[u8], value: &T) {
     if let Err(error) = kv.commit(&[Write::put(Table::Peers, name, codec::encode(value))]) {
         tracing::warn!(%error, "a list could not be kept");
     }
+}
+
+fn keeping(config: &Config) -> Result<Keeping, StartError> {
+    let folder = config.node.data_dir.join("artifacts");
+    let section = &config.artifacts;
+    let open = || Shelf::open(Box::new(Folder::open(&folder)?), section.quota_mb.saturating_mul(1 << 20));
+    let shelf = open().map_err(|error| {
+        StartError::new(1, format!("{}: {error}", folder.display()), "it must be a folder this program may write")
+    })?;
+    let lends = [Role::Full, Role::Validator, Role::Boot].into_iter().any(|role| config.has(role));
+    Ok(Keeping {
+        shelf: Arc::new(shelf),
+        lends: lends && section.lend,
+        serve_bytes_s: section.serve_mb_s.saturating_mul(1 << 20),
+        survey: Duration::from_secs(section.survey_s.max(1)),
+    })
 }
 
 fn pool(config: &Config) -> worker_pool::Params {

@@ -4,6 +4,7 @@
 //! a field may be added, none is renamed. Amounts are decimal strings of motes, because a reader of JSON may keep numbers
 //! in 53 bits; times are RFC 3339 in UTC; digests and keys are lower-case hex.
 
+mod models;
 mod values;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use models::{ArtifactReport, ArtifactState, ModelDetail, ModelRow};
 pub use values::{Moment, Motes, Share};
 
 use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, NodeId, PublicKey, SubnetId, Term, View};

@@ -16,17 +16,19 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 pub use door::{Class, Door};
 
+use super::artifact_keeper::ArtifactAsked;
 use super::checkpointer::{ConsensusMessage, HearConsensus, SyncArrived};
 use super::ledger::OfferTransaction;
 use super::mail::{ask, heard, tell};
 use super::peer_manager::{AddressesFound, HearPresence, HelloArrived, PeerMisbehaved, PeersSeen, TroubleSeen};
 use super::query_dispatcher::{QueryArrived, QueryWithdrawn};
 use crate::net::{self, Command, Event, Protocol, Topic, Transport, Validity};
+use crate::protocol::artifact::message::{WANT_BYTES_MAX, Want};
 use crate::protocol::checkpoint::{Certificate, Evidence, Proposal, Vote};
 use crate::protocol::codec;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::hello::{HELLO_BYTES_MAX, Hello, HelloError, PRESENCE_BYTES_MAX, Presence};
-use crate::protocol::ids::{ChainId, NodeId};
+use crate::protocol::ids::{ChainId, Digest, NodeId};
 use crate::protocol::query::{ASK_BYTES_MAX, AnswerFrame, Ask, FRAME_BYTES_MAX};
 use crate::protocol::sync::{Get, Got};
 use crate::protocol::wire::{Certified, read_vote, write_vote};
@@ -35,6 +37,8 @@ use crate::protocol::wire::{Certified, read_vote, write_vote};
 pub const MAILBOX: usize = 8_192;
 /// Asks in flight, of all kinds.
 const ASKS_MAX: usize = 512;
+/// Searches for holders under way.
+const FINDS_MAX: usize = 64;
 /// The connected set is told again this often, so that a lost tell is made good.
 const SEEN_AGAIN: Duration = Duration::from_secs(5);
 /// A verdict is given by this deadline; without one the message is ignored.
@@ -143,6 +147,35 @@ pub struct ReplySync {
     pub got: Got,
 }
 
+/// From artifact_keeper: ask a peer for a list or a chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchArtifact {
+    pub to: NodeId,
+    pub want: Want,
+    pub deadline_ms: u64,
+}
+
+/// From artifact_keeper: who says that it holds an artifact; hints, ourselves left out.
+#[derive(Clone, Copy, Debug)]
+pub struct FindHolders {
+    pub id: Digest,
+}
+
+/// From artifact_keeper: we hold it and say so, or no longer. Lost: said again by the network's own republishing, or never
+/// said; then others find it by asking their neighbours.
+#[derive(Clone, Copy, Debug)]
+pub struct Announce {
+    pub id: Digest,
+    pub held: bool,
+}
+
+/// From artifact_keeper: the answer to an `ArtifactAsked`. Lost: the asker's deadline ends it.
+#[derive(Debug)]
+pub struct ReplyArtifact {
+    pub ticket: net::ReplyTicket,
+    pub given: Result<Vec<u8>, net::Refusal>,
+}
+
 /// From query_dispatcher: put a query to one node. Frames come on the channel until one is last or an error; when the
 /// channel is full or closed the query is withdrawn. When the mailbox is full nothing comes and the sender's own deadline
 /// ends the attempt.
@@ -175,6 +208,7 @@ heard! { "router":
     SayHello => Result<Hello, HelloFailure>, ReplyHello => (), Publish => (), SendVote => (),
     FetchSync => Result<Got, net::AskError>, ReplySync => (),
     OpenQuery => (), CancelQuery => (), ReplyFrame => (),
+    FetchArtifact => Result<Vec<u8>, net::AskError>, FindHolders => Vec<NodeId>, Announce => (), ReplyArtifact => (),
 }
 super::mail::stops! { Router }
 
@@ -191,6 +225,7 @@ pub struct Links {
     pub offer: Recipient<OfferTransaction>,
     pub hear: Recipient<HearConsensus>,
     pub sync_arrived: Recipient<SyncArrived>,
+    pub artifact_asked: Recipient<ArtifactAsked>,
 }
 
 /// Who waits for the frames of an ask.
@@ -207,13 +242,15 @@ pub struct Router {
     connected: BTreeMap<NodeId, (String, bool)>,
     listening: Vec<String>,
     asks: BTreeMap<u64, Waiting>,
+    /// Who waits for the holders of an artifact.
+    finds: BTreeMap<u64, oneshot::Sender<Vec<NodeId>>>,
     next_ask: u64,
 }
 
 impl Router {
     pub fn new(chain: ChainId, transport: Arc<dyn Transport>, links: Links) -> Self {
-        let (connected, asks) = (BTreeMap::new(), BTreeMap::new());
-        Self { chain, transport, links, connected, listening: Vec::new(), asks, next_ask: 0 }
+        let (connected, asks, finds) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { chain, transport, links, connected, listening: Vec::new(), asks, finds, next_ask: 0 }
     }
 
     /// Hands a command to the network; when its queue is full the command is lost and counted.
@@ -286,6 +323,12 @@ impl Router {
             }
             Event::Answered { id, frame, last } => self.answered(id, frame, last),
             Event::AskFailed { id, reason } => self.ask_failed(id, reason),
+            Event::Providers { id, nodes } => {
+                if let Some(waiting) = self.finds.remove(&id) {
+                    // Whoever asked may have given up.
+                    std::mem::drop(waiting.send(nodes));
+                }
+            }
             Event::Stopped => {}
         }
     }
@@ -424,6 +467,10 @@ impl Router {
             Protocol::Query => match codec::decode::<Ask, ASK_BYTES_MAX>(data) {
                 Ok(ask) if ask.check().is_ok() => tell(&self.links.query_arrived, QueryArrived { from, ask, ticket }),
                 _ => return self.undecodable(from, ticket),
+            },
+            Protocol::Artifact => match codec::decode::<Want, WANT_BYTES_MAX>(data) {
+                Ok(want) => tell(&self.links.artifact_asked, ArtifactAsked { from, want, ticket }),
+                Err(_) => return self.undecodable(from, ticket),
             },
             Protocol::Goodbye => {
                 self.command(Command::Reply { ticket, data: Vec::new(), last: true });
@@ -578,6 +625,11 @@ commands! {
     SendVote, SendVote(vote) => Command::SendVote { data: write_vote(&vote) };
     ReplyHello, ReplyHello { ticket, hello } => Command::Reply { ticket, data: codec::encode(&hello), last: true };
     ReplySync, ReplySync { ticket, got } => Command::Reply { ticket, data: codec::encode(&got), last: true };
+    Announce, Announce { id, held } => Command::Provide { id, held };
+    ReplyArtifact, ReplyArtifact { ticket, given } => match given {
+        Ok(data) => Command::Reply { ticket, data, last: true },
+        Err(refusal) => Command::Refuse { ticket, refusal },
+    };
     ReplyFrame, ReplyFrame { ticket, frame } =>
         Command::Reply { ticket, last: frame.is_last(), data: codec::encode(&frame) };
 }
@@ -616,6 +668,33 @@ impl Handler<FetchSync> for Router {
                 net::AskError::Failed
             })
         })
+    }
+}
+
+impl Handler<FetchArtifact> for Router {
+    type Result = ResponseFuture<Result<Vec<u8>, net::AskError>>;
+    fn handle(
+        &mut self,
+        FetchArtifact { to, want, deadline_ms }: FetchArtifact,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let answer = self.request(to, Protocol::Artifact, 1, codec::encode(&want), deadline_ms);
+        // What the bytes are is proved by the id they were asked by; that is the keeper's to check.
+        Box::pin(async move { answer.await.unwrap_or(Err(net::AskError::Closed)) })
+    }
+}
+
+impl Handler<FindHolders> for Router {
+    type Result = ResponseFuture<Vec<NodeId>>;
+    fn handle(&mut self, FindHolders { id }: FindHolders, _: &mut Self::Context) -> Self::Result {
+        self.finds.retain(|_, waiting| !waiting.is_closed());
+        let (sender, found) = oneshot::channel();
+        self.next_ask += 1;
+        let ask = self.next_ask;
+        if self.finds.len() < FINDS_MAX && self.command(Command::FindProviders { ask, id }) {
+            self.finds.insert(ask, sender);
+        }
+        Box::pin(async move { found.await.unwrap_or_default() })
     }
 }
 

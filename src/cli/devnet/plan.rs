@@ -304,7 +304,7 @@ pub fn config(node: &NodePlan, place: &Place, bootnodes: &[String]) -> String {
         );
     }
     // Many nodes share a few cores: one thread of work each.
-    text += "\n[pool]\nthreads = 1\n\n[log]\nfilter = \"info,libp2p_gossipsub=error\"\nformat = \"human\"\n";
+    text += "\n[pool]\nthreads = 1\n\n[artifacts]\nquota_mb = 256\nsurvey_s = 3\n\n[log]\nfilter = \"info,libp2p_gossipsub=error\"\nformat = \"human\"\n";
     text
 }
 
