@@ -9,9 +9,9 @@ pub use crate::actors::query_dispatcher::{AnswerStream, Frame, QueryError, Query
 use crate::protocol::ids::{AccountId, Digest, Height, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport, MinerReport,
-    ModelReport, NodeStatus, PeersReport, Readiness, SubmitReport, SubnetReport, SupplyReport, TransactionReport,
-    WeightsReport,
+    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport,
+    MinerReport, ModelDetail, ModelReport, ModelRow, NodeStatus, PeersReport, Readiness, SubmitReport, SubnetReport,
+    SupplyReport, TransactionReport, WeightsReport,
 };
 
 /// Why a node could not tell something.
@@ -42,6 +42,10 @@ pub enum SubmitError {
     Unavailable(String),
 }
 
+fn no_artifacts<T>() -> Result<T, ReadError> {
+    Err(ReadError::NotFound("this node keeps no artifacts".to_owned()))
+}
+
 /// A node, as the HTTP face sees it.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
@@ -68,6 +72,35 @@ pub trait Backend: Send + Sync + 'static {
     /// or hears takes longer.
     async fn chaos(&self, _blocked: Vec<NodeId>, _lag_ms: u64) -> Result<(), ReadError> {
         Err(ReadError::NotFound("this is no development network".to_owned()))
+    }
+    /// Every model the ledger records, newest first.
+    async fn model_rows(&self) -> Result<Vec<ModelRow>, ReadError> {
+        no_artifacts()
+    }
+    /// Where a model comes from.
+    async fn model_detail(&self, _id: Digest) -> Result<ModelDetail, ReadError> {
+        no_artifacts()
+    }
+    /// Everything on this node's shelf.
+    async fn artifacts(&self) -> Result<Vec<ArtifactReport>, ReadError> {
+        no_artifacts()
+    }
+    async fn artifact(&self, _id: Digest) -> Result<ArtifactReport, ReadError> {
+        no_artifacts()
+    }
+    /// Takes in bytes and keeps them until they are removed.
+    async fn put_artifact(&self, _bytes: Vec<u8>) -> Result<ArtifactReport, ReadError> {
+        no_artifacts()
+    }
+    /// Begins to fetch, and says how things stand now.
+    async fn pull_artifact(&self, _id: Digest) -> Result<ArtifactReport, ReadError> {
+        no_artifacts()
+    }
+    async fn artifact_chunk(&self, _id: Digest, _index: u32) -> Result<Vec<u8>, ReadError> {
+        no_artifacts()
+    }
+    async fn drop_artifact(&self, _id: Digest) -> Result<bool, ReadError> {
+        no_artifacts()
     }
     /// Asks the network. Refusals known at once are the error; later ones arrive as `Frame::Failed`.
     async fn query(&self, ask: Ask) -> Result<AnswerStream, QueryError>;

@@ -9,14 +9,14 @@ use super::gate;
 use crate::protocol::ids::SubnetId;
 use crate::protocol::transaction::TRANSACTION_BYTES_MAX;
 
-type Node = web::Data<dyn Backend>;
-type Reply = Result<HttpResponse, ApiError>;
+pub(super) type Node = web::Data<dyn Backend>;
+pub(super) type Reply = Result<HttpResponse, ApiError>;
 
-fn told<T: Serialize>(read: Result<T, ReadError>) -> Reply {
+pub(super) fn told<T: Serialize>(read: Result<T, ReadError>) -> Reply {
     Ok(HttpResponse::Ok().json(read?))
 }
 
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) -> Result<T, ApiError> {
+pub(super) fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, what: &str) -> Result<T, ApiError> {
     text.parse().map_err(|e| ApiError::invalid(format!("\"{text}\" is no {what}: {e}")))
 }
 
@@ -109,7 +109,7 @@ async fn submit(node: Node, request: HttpRequest, payload: web::Payload) -> Repl
 pub(super) async fn index() -> HttpResponse {
     let text = "A starling node.\n\n/livez  /readyz?verbose  /metrics\n/api/v1/status  head  checkpoint/{height}  tx/{id}  \
                 account/{id}  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
-                weights/{name}  peers  miner\n";
+                weights/{name}  peers  miner\n/api/v1/models  models/{id}  artifacts  artifacts/{id}\n";
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
 }
 

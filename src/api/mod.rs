@@ -4,6 +4,7 @@
 //! OpenAI shapes. Both only ask (`Backend`); no handler keeps state of its own beyond limits on what it lets in. Every
 //! error, a wrong path included, is JSON in the OpenAI shape and carries `x-request-id`.
 
+pub mod artifacts;
 pub mod backend;
 pub mod dev;
 pub mod error;
@@ -56,7 +57,7 @@ pub fn node_routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/readyz").get(health::readyz))
         .service(web::resource("/metrics").get(metrics::page))
         .service(web::scope("/api/v1/dev").configure(dev::routes))
-        .service(web::scope("/api/v1").configure(explorer::routes))
+        .service(web::scope("/api/v1").configure(explorer::routes).configure(artifacts::routes))
         .default_service(web::to(explorer::wrong_path));
 }
 

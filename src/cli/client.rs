@@ -80,6 +80,30 @@ impl Client {
         serde_json::from_value(body).map_err(|e| self.strange(&e.to_string()))
     }
 
+    /// Reads bytes, at most a few MiB.
+    ///
+    /// # Errors
+    /// As for `get`.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>, CliError> {
+        let reply = self.agent.get(format!("{}{path}", self.base)).call().map_err(|e| self.unreachable(&e))?;
+        if !reply.status().is_success() {
+            return self.document(reply).map(|_| Vec::new());
+        }
+        let mut bytes = Vec::new();
+        let read = reply.into_body().into_reader().take(REPLY_BYTES_MAX).read_to_end(&mut bytes);
+        read.map_err(|e| CliError::new(Exit::Unreachable, format!("the answer broke off: {e}"), "ask again"))?;
+        Ok(bytes)
+    }
+
+    /// Removes something.
+    ///
+    /// # Errors
+    /// As for `get`.
+    pub fn delete(&self, path: &str) -> Result<(), CliError> {
+        let reply = self.agent.delete(format!("{}{path}", self.base)).call().map_err(|e| self.unreachable(&e))?;
+        self.document(reply).map(|_| ())
+    }
+
     /// Posts bytes and reads one document.
     ///
     /// # Errors

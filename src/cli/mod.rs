@@ -17,6 +17,7 @@ pub mod explain;
 pub mod init;
 pub mod key;
 pub mod miner;
+pub mod model;
 pub mod mutate;
 pub mod output;
 pub mod peer;
@@ -88,6 +89,9 @@ pub enum Command {
     /// The miners inside a node
     #[command(subcommand)]
     Miner(miner::Miner),
+    /// Models: published, fetched, ranked
+    #[command(subcommand)]
+    Model(model::Model),
     /// What validators think of miners
     #[command(subcommand)]
     Validator(validator::Validator),
@@ -128,6 +132,7 @@ impl Command {
             Self::Stake(noun) => noun.run(&context).map(Some),
             Self::Subnet(noun) => noun.run(&context).map(Some),
             Self::Miner(noun) => noun.run(&context).map(Some),
+            Self::Model(noun) => noun.run(&context).map(Some),
             Self::Validator(noun) => noun.run(&context).map(Some),
             Self::Chain(noun) => noun.run(&context).map(Some),
             Self::Peer(noun) => noun.run(&context).map(Some),
@@ -212,6 +217,14 @@ mod tests {
             "subnet register vision",
             "miner status",
             "validator weights show vision",
+            "model list --subnet vision",
+            "model show 00",
+            "model publish m.safetensors --subnet vision --claim accuracy=0.9 --sealed",
+            "model pull 00 --out here",
+            "model push f",
+            "model verify f --id 00",
+            "model leaderboard",
+            "model rm 00",
             "chain head",
             "chain checkpoint 4",
             "chain tx 00",

@@ -13,6 +13,7 @@ use super::context::{Context, Wait, pause};
 use super::error::{CliError, Exit};
 use super::output::Reply;
 use super::subnet::{Register, SeatRole, segment};
+use crate::protocol::artifact::publish::ModelPublish;
 use crate::protocol::ids::{AccountId, NodeId};
 use crate::protocol::report::{
     AccountReport, FeesReport, Motes, NodeStatus, SubmitReport, SubnetReport, TransactionReport, TransactionState,
@@ -106,6 +107,14 @@ pub fn register(context: &Context, wanted: &Register) -> Result<Reply, CliError>
         format!("take a {word}'s seat in {} for at most {price}, served by node {}", subnet.name, operator.short());
     let operator = crate::protocol::ids::PublicKey(operator.0);
     send(context, what, price.0, Action::Register { subnet: subnet.id, role, operator, max_bond: price.0 })
+}
+
+/// Records a model, or a seal over one.
+///
+/// # Errors
+/// See `send`.
+pub fn model_publish(context: &Context, what: String, record: ModelPublish) -> Result<Reply, CliError> {
+    send(context, what, 0, Action::ModelPublish(Box::new(record)))
 }
 
 /// Builds, shows, asks, signs, sends and waits.
