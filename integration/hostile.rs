@@ -12,14 +12,14 @@ use starling::protocol::keys::SecretKey;
 use super::world::{Plan, World, run};
 
 /// A node with no actors behind it: says what it is told to say.
-struct Stranger {
-    net: HubNode,
-    events: Arc<Mutex<Vec<Event>>>,
+pub struct Stranger {
+    pub net: HubNode,
+    pub events: Arc<Mutex<Vec<Event>>>,
     key: SecretKey,
 }
 
 impl Stranger {
-    fn join(world: &World) -> Self {
+    pub fn join(world: &World) -> Self {
         let key = SecretKey::from_seed([77; 32]);
         let mut params = net::Params::new(world.genesis.chain_id(), *key.seed());
         params.listen = vec!["/memory/77".into()];
@@ -33,13 +33,13 @@ impl Stranger {
         Self { net: world.hub.join(params, sink).expect("joins"), events, key }
     }
 
-    fn say(&self, command: Command) {
+    pub fn say(&self, command: Command) {
         // A full queue is part of a flood.
         let _full = self.net.try_command(command);
     }
 
     /// Connects and says a hello that holds.
-    async fn befriend(&self, world: &World, of: usize, node: NodeId) {
+    pub async fn befriend(&self, world: &World, of: usize, node: NodeId) {
         self.say(Command::Dial { node: Some(node), addresses: vec![format!("/memory/{}", of + 1)] });
         world.pass(500).await;
         let about = About { roles: Roles::FULL, height: 0, claims: vec![], addresses: vec![] };
@@ -49,7 +49,7 @@ impl Stranger {
         world.pass(1_000).await;
     }
 
-    fn was_dropped_by(&self, node: NodeId) -> bool {
+    pub fn was_dropped_by(&self, node: NodeId) -> bool {
         self.events.lock().expect("a lock").contains(&Event::Disconnected { node })
     }
 }

@@ -83,6 +83,8 @@ pub struct World {
     fatal: Arc<Mutex<Vec<(usize, String)>>>,
     /// Citizens whose faults are on purpose: they may be accused and may fail.
     byzantine: RefCell<BTreeSet<usize>>,
+    /// On real sockets: the port of each.
+    ports: Option<Vec<u16>>,
 }
 
 /// Runs a test in a world of its own. When it panics, the seed is in the message of every check.
@@ -92,10 +94,24 @@ pub fn run<F: Future<Output = ()>>(plan: &Plan, test: impl FnOnce(World) -> F) {
     actix::System::with_tokio_rt(runtime).block_on(async { test(World::new(plan)).await });
 }
 
-/// A shelf in memory that outlives its node.
-fn keeping(place: &starling::store::artifacts::Memory) -> Keeping {
-    let shelf = Shelf::open(Box::new(place.clone()), 64 << 20).expect("a shelf");
-    Keeping { shelf: Arc::new(shelf), lends: true, serve_bytes_s: 0, survey: Duration::from_secs(5) }
+/// Runs a test in a world of real time, real sockets on loopback and real artifact files. Its network cannot be cut.
+pub fn run_on_sockets<F: Future<Output = ()>>(plan: &Plan, test: impl FnOnce(World) -> F) {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    actix::System::with_tokio_rt(runtime).block_on(async {
+        let mut world = World::new(plan);
+        // Bound all at once, so that they differ; free again when the nodes want them.
+        let held = || std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let held: Vec<std::net::TcpListener> = world.citizens.iter().map(|_| held()).collect();
+        world.ports = Some(held.iter().map(|port| port.local_addr().expect("a port").port()).collect());
+        drop(held);
+        test(world).await;
+    });
+}
+
+/// A shelf that outlives its node: in memory, or in a folder.
+fn keeping(place: Box<dyn starling::store::artifacts::Place>, lends: bool) -> Keeping {
+    let shelf = Shelf::open(place, 1 << 30).expect("a shelf");
+    Keeping { shelf: Arc::new(shelf), lends, serve_bytes_s: 0, survey: Duration::from_secs(5) }
 }
 
 fn key(seed: u64, of: usize, kind: &str) -> SecretKey {
@@ -152,6 +168,7 @@ impl World {
             chance: RefCell::new(chance),
             fatal: Arc::default(),
             byzantine: RefCell::default(),
+            ports: None,
         }
     }
 
@@ -171,8 +188,9 @@ impl World {
         self.citizens[of].borrow().disk.clone()
     }
 
-    fn address(of: usize) -> String {
-        format!("/memory/{}", of + 1)
+    fn address(&self, of: usize) -> String {
+        let port = self.ports.as_ref().map(|ports| ports[of]);
+        port.map_or_else(|| format!("/memory/{}", of + 1), |port| format!("/ip4/127.0.0.1/tcp/{port}"))
     }
 
     /// Declares that a citizen's faults are on purpose.
@@ -214,18 +232,29 @@ impl World {
         let journal = Box::new(MortalJournal { inner: Records(journal), alive: Arc::clone(&alive) });
         let chance = Chance::from_seed(hash("starling/1 citizen", &[&self.seed.to_le_bytes(), &of.to_le_bytes()]).0);
         let mut params = net::Params::new(self.genesis.chain_id(), *citizen.keys.node.seed());
-        params.listen = vec![Self::address(of)];
+        params.listen = vec![self.address(of)];
         let friends = (0..self.citizens.len().min(3)).filter(|friend| *friend != of);
         params.bootnodes = friends
             .map(|friend| {
                 let peer = net::peer_id_text(NodeId(key(self.seed, friend, "node").public().0)).expect("a peer id");
-                format!("{}/p2p/{peer}", Self::address(friend))
+                format!("{}/p2p/{peer}", self.address(friend))
             })
             .collect();
         params.dev = true;
         params.boot = true;
         params.expected_nodes = self.citizens.len();
         params.chance = chance.clone().fork("net");
+        let real = self.ports.is_some();
+        if real {
+            // What is measured is the way, not the quota.
+            params.limits.artifact_items = 1_000_000;
+        }
+        let files: Box<dyn starling::store::artifacts::Place> = if real {
+            let folder = citizen.models.join("artifacts");
+            Box::new(starling::store::artifacts::Folder::open(&folder).expect("a folder"))
+        } else {
+            Box::new(citizen.artifacts.clone())
+        };
         let hub = self.hub.clone();
         let (remember_sealed, remember_peers) = (Arc::clone(&citizen.sealed), Arc::clone(&citizen.peers));
         let scoring = citizen.votes.then(|| Scoring {
@@ -256,9 +285,14 @@ impl World {
             peers_target: 50,
             scoring,
             pool: pool(),
-            keeping: keeping(&citizen.artifacts),
+            keeping: keeping(files, citizen.votes),
             queries_max: 64,
-            transport: Box::new(move |sink| Ok(Arc::new(hub.join(params, sink)?) as Arc<dyn Transport>)),
+            transport: Box::new(move |sink| {
+                if real {
+                    return Ok(Arc::new(net::swarm::Net::start(params, sink)?));
+                }
+                Ok(Arc::new(hub.join(params, sink)?) as Arc<dyn Transport>)
+            }),
             threads: false,
             fatal: Arc::new(move |why| {
                 if still.swap(false, Ordering::SeqCst) {
@@ -276,6 +310,10 @@ impl World {
         citizen.alive.store(false, Ordering::SeqCst);
         self.hub.crash(NodeId(citizen.keys.node.public().0));
         if let Some(node) = citizen.node.take() {
+            if self.ports.is_some() {
+                // Sockets close by themselves only with their process.
+                let _closing = node.transport.try_command(net::Command::Shutdown);
+            }
             node.stop_actors();
         }
         citizen.disk.crash(&mut self.chance.borrow_mut());
@@ -289,7 +327,7 @@ impl World {
         (0..self.citizens.len()).filter(|of| self.is_up(*of)).collect()
     }
 
-    fn with_node<T>(&self, of: usize, act: impl FnOnce(&Node) -> T) -> T {
+    pub fn with_node<T>(&self, of: usize, act: impl FnOnce(&Node) -> T) -> T {
         let citizen = self.citizens[of].borrow();
         act(citizen.node.as_ref().unwrap_or_else(|| panic!("seed {}: citizen {of} is down", self.seed)))
     }
