@@ -138,3 +138,88 @@ fn a_validator_cut_off_is_missed_by_nobody_and_catches_up() {
     });
     swarm.supply_holds();
 }
+
+/// M13 from end to end: miners put their models on the ledger by themselves, strangers keep them, the publisher is killed,
+/// and another node still gets every byte; then somebody publishes a child of it.
+#[test]
+fn a_model_is_pulled_from_strangers_after_its_publisher_was_killed() {
+    let swarm = Swarm::up("models", &["--validators", "4", "--miners", "2"]);
+    let (_, status) = swarm.devnet(&["status"]);
+    let nodes = status["data"]["nodes"].as_array().cloned().unwrap();
+    let urls: Vec<(String, String)> = nodes
+        .iter()
+        .map(|node| (node["name"].as_str().unwrap().to_owned(), node["http"].as_str().unwrap().to_owned()))
+        .collect();
+    let url = |name: &str| urls.iter().find(|(other, _)| other == name).map(|(_, url)| url.clone()).unwrap();
+    let models = |swarm: &Swarm, node: &str| {
+        let (code, document) = swarm.run(&["--node", node, "model", "list"]);
+        if code == 0 { document["data"]["models"].as_array().cloned().unwrap_or_default() } else { Vec::new() }
+    };
+    let asked = url("validator-1");
+    swarm.wait("models of both miners on the ledger", Duration::from_secs(120), |swarm| {
+        models(swarm, &asked).len() >= 2
+    });
+    let (code, report) = swarm.run(&["--node", &url("miner-1"), "miner", "status"]);
+    assert_eq!(code, 0, "{report}");
+    let id = report["data"]["miners"][0]["model"].as_str().unwrap().to_owned();
+    let row = models(&swarm, &asked).into_iter().find(|row| row["id"] == id.as_str()).expect("miner-1's model");
+    assert!(row["bytes"].as_u64().unwrap() > 1_000 && row["licence"] == "MIT OR Apache-2.0", "{row}");
+
+    let lenders: Vec<String> =
+        urls.iter().filter(|(name, _)| !name.starts_with("miner")).map(|(_, url)| url.clone()).collect();
+    swarm.wait("three strangers that keep it", Duration::from_secs(120), |swarm| {
+        let keeps =
+            |node: &&String| models(swarm, node).iter().any(|row| row["id"] == id.as_str() && row["here"] == "whole");
+        lenders.iter().filter(keeps).count() >= 3
+    });
+    swarm.ok(&["chaos", "kill", "miner-1", "-9"]);
+
+    let out = swarm.dir.join("pulled");
+    let folder = out.to_string_lossy().into_owned();
+    let pull = ["--node", &url("miner-2"), "--timeout", "90", "model", "pull", &id, "--out", &folder];
+    let (code, document) = swarm.run(&pull);
+    assert_eq!(code, 0, "{document}");
+    assert_eq!(document["data"]["id"], id.as_str());
+    assert_eq!(document["data"]["bytes"], row["bytes"]);
+    assert!(document["data"]["sources"].as_u64().unwrap() >= 1, "{document}");
+    assert!(document["data"]["seconds"].is_number());
+    let file = out.join(format!("{id}.safetensors"));
+    let (code, document) = swarm.run(&["model", "verify", &file.to_string_lossy()]);
+    assert_eq!((code, &document["data"]["ok"]), (0, &Value::Bool(true)), "{document}");
+
+    // A child: one bit of the last weight differs.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let low = bytes.len() - 4;
+    bytes[low] ^= 1;
+    let child = out.join("child.safetensors");
+    std::fs::write(&child, &bytes).unwrap();
+    let (code, document) = swarm.run(&["model", "verify", &child.to_string_lossy(), "--id", &id]);
+    assert_eq!((code, &document["data"]["ok"]), (12, &Value::Bool(false)), "{document}");
+    let home = swarm.dir.join("validator-2");
+    let subnet = row["subnet"].as_str().unwrap().to_owned();
+    let publish = [
+        "--data-dir",
+        &home.to_string_lossy(),
+        "--yes",
+        "--timeout",
+        "60",
+        "model",
+        "publish",
+        &child.to_string_lossy(),
+        "--subnet",
+        &subnet,
+        "--parent",
+        &id,
+        "--claim",
+        "accuracy=0.5",
+        "--sealed",
+    ];
+    let (code, document) = swarm.run(&publish);
+    assert_eq!(code, 0, "{document}");
+    let found = models(&swarm, &asked).into_iter().find(|other| other["parent"] == id.as_str()).expect("the child");
+    assert!(found["since"].as_u64() < found["published"].as_u64(), "its age counts from the seal: {found}");
+    let (code, document) = swarm.run(&["--node", &asked, "model", "show", found["id"].as_str().unwrap()]);
+    assert_eq!((code, &document["data"]["lineage"][0]), (0, &row["id"]), "{document}");
+    let (code, document) = swarm.run(&["--node", &asked, "model", "leaderboard", "--subnet", &subnet]);
+    assert_eq!(code, 0, "{document}");
+}
