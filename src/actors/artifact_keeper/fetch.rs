@@ -26,14 +26,18 @@ const FAULTS_MAX: u32 = 3;
 const REST_MS: u64 = 500;
 /// Between two searches for holders.
 const FIND_MS: u64 = 2_000;
+/// Who has not got it is asked again after this.
+const EMPTY_MS: u64 = 15_000;
 /// Nothing was kept for so long: the fetch has failed.
 const STILL_MS: u64 = 60_000;
 
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
-    /// Nodes that say they hold it, or might.
+    /// Nodes that said they hold it, by a search that has ended.
     Sources(Vec<NodeId>),
+    /// Nodes that are connected and might.
+    Near(Vec<NodeId>),
     Answered {
         from: NodeId,
         want: Want,
@@ -92,6 +96,8 @@ pub struct Fetch {
     sources: BTreeMap<NodeId, Source>,
     /// Gave wrong bytes.
     liars: BTreeSet<NodeId>,
+    /// Said that they have not got it, and when: they may have it later.
+    empty: BTreeMap<NodeId, u64>,
     /// The bytes of an artifact of one chunk, which came with its head.
     whole: Option<(NodeId, Vec<u8>)>,
     found_ms: Option<u64>,
@@ -113,6 +119,7 @@ impl Fetch {
             keeping: BTreeSet::new(),
             sources: BTreeMap::new(),
             liars: avoid,
+            empty: BTreeMap::new(),
             whole: None,
             found_ms: None,
             finding: false,
@@ -141,7 +148,11 @@ impl Fetch {
             return effects;
         }
         match input {
-            Input::Sources(nodes) => self.found(nodes),
+            Input::Sources(nodes) => {
+                self.finding = false;
+                self.found(now_ms, nodes);
+            }
+            Input::Near(nodes) => self.found(now_ms, nodes),
             Input::Answered { from, want, result } => self.answered(now_ms, from, want, result, &mut effects),
             Input::Begun(Ok(missing)) => {
                 self.begun = true;
@@ -185,10 +196,10 @@ impl Fetch {
         effects
     }
 
-    fn found(&mut self, nodes: Vec<NodeId>) {
-        self.finding = false;
+    fn found(&mut self, now_ms: u64, nodes: Vec<NodeId>) {
+        self.empty.retain(|_, at| *at + EMPTY_MS > now_ms);
         for node in nodes {
-            if self.sources.len() < KNOWN_MAX && !self.liars.contains(&node) {
+            if self.sources.len() < KNOWN_MAX && !self.liars.contains(&node) && !self.empty.contains_key(&node) {
                 self.sources.entry(node).or_default();
             }
         }
@@ -262,6 +273,7 @@ impl Fetch {
         match error {
             AskError::NotFound | AskError::WrongVersion | AskError::TooLarge => {
                 self.sources.remove(&from);
+                self.empty.insert(from, now_ms);
             }
             // Polite: it costs time, not trust.
             AskError::Busy | AskError::RateLimited => source.rest_until_ms = now_ms + REST_MS,

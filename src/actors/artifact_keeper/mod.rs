@@ -274,13 +274,15 @@ impl ArtifactKeeper {
         }
     }
 
-    /// Who says that it has it; then, because records are few in a small or young network, whoever is connected.
+    /// Who says that it has it; and meanwhile, because records are few in a small or young network and a search may wait for
+    /// the dead, whoever is connected.
     fn find(&mut self, id: Digest, context: &mut Context<Self>) {
+        let near = self.neighbours.iter().take(16).copied().collect();
+        self.input(id, Input::Near(near), context);
         let found = ask(&self.links.find, FindHolders { id }, FIND_DEADLINE);
         context.spawn(wrap_future::<_, Self>(found).map(move |found, actor, context| {
-            let mut nodes = found.unwrap_or_default();
+            let nodes = found.unwrap_or_default();
             actor.count_holders(id, &nodes);
-            nodes.extend(actor.neighbours.iter().take(16));
             actor.input(id, Input::Sources(nodes), context);
         }));
     }
