@@ -8,6 +8,7 @@ mod checkpoints;
 mod cli;
 mod hostile;
 mod house;
+mod judgement;
 mod processes;
 mod queries;
 mod world;

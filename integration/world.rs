@@ -17,7 +17,7 @@ use starling::actors::mail::{Stop, ask, tell, to};
 use starling::actors::peer_manager::{Peers, ReadPeers, Remembered};
 use starling::actors::query_dispatcher::{self, Frame, SubmitQuery};
 use starling::actors::router::{Outbound, Publish};
-use starling::actors::scorer::Sealed;
+use starling::actors::scorer::Conduct;
 use starling::actors::worker_pool::{self, Lane, LaneParams};
 use starling::consensus::Record;
 use starling::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
@@ -64,7 +64,7 @@ struct Citizen {
     kv: MemoryKv,
     disk: MemoryDisk,
     instance: [u8; 32],
-    sealed: Arc<Mutex<Vec<Sealed>>>,
+    conduct: Conduct,
     peers: Arc<Mutex<Vec<Remembered>>>,
     node: Option<Node>,
     alive: Arc<AtomicBool>,
@@ -130,7 +130,8 @@ fn genesis(plan: &Plan) -> Genesis {
             genesis.committee.push(GenesisVoter { consensus, account, node, stake: 1_000 * MOTES_PER_STAR });
         }
     }
-    let rules = SubnetRules::defaults(NetworkKind::Devnet);
+    // Scores of digits can be computed again bit for bit.
+    let rules = SubnetRules { replay: 0, ..SubnetRules::defaults(NetworkKind::Devnet) };
     genesis.subnets.push(GenesisSubnet { id: VISION, name: "vision".into(), task: "vision".into(), rules });
     genesis.seal().expect("a genesis").1
 }
@@ -151,7 +152,7 @@ impl World {
                 kv: MemoryKv::new(),
                 disk: MemoryDisk::new(),
                 instance: [u8::try_from(of).unwrap_or(0); 32],
-                sealed: Arc::default(),
+                conduct: Conduct::Honest,
                 peers: Arc::default(),
                 node: None,
                 alive: Arc::new(AtomicBool::new(false)),
@@ -207,6 +208,21 @@ impl World {
         self.byzantine.borrow_mut().extend([of, original]);
     }
 
+    /// Has a citizen behave so from its next start on.
+    pub fn behave(&self, of: usize, conduct: Conduct) {
+        self.citizens[of].borrow_mut().conduct = conduct;
+    }
+
+    /// The store of a citizen, for looking into and for tampering with.
+    pub fn store(&self, of: usize) -> MemoryKv {
+        self.citizens[of].borrow().kv.clone()
+    }
+
+    /// A citizen's node as its HTTP face asks it.
+    pub fn asks(&self, of: usize) -> starling::node::asks::Asks {
+        self.with_node(of, Node::asks)
+    }
+
     pub fn start_all(&self) {
         (0..self.citizens.len()).for_each(|of| self.start(of));
     }
@@ -218,6 +234,7 @@ impl World {
         let committee = committee_of(&self.genesis).expect("a committee");
         let alive = Arc::new(AtomicBool::new(true));
         let kv: Arc<dyn Kv> = Arc::new(Mortal { inner: citizen.kv.clone(), alive: Arc::clone(&alive) });
+        let shelf = Arc::clone(&kv);
         let (archive, state, tip) = Archive::open(kv, &self.genesis, &committee).expect("the archive opens");
         let (journal, records) = match Journal::open(citizen.disk.clone(), citizen.instance) {
             Ok((journal, payloads)) => {
@@ -256,14 +273,14 @@ impl World {
             Box::new(citizen.artifacts.clone())
         };
         let hub = self.hub.clone();
-        let (remember_sealed, remember_peers) = (Arc::clone(&citizen.sealed), Arc::clone(&citizen.peers));
+        let remember_peers = Arc::clone(&citizen.peers);
         let scoring = citizen.votes.then(|| Scoring {
             subnets: BTreeSet::new(),
             rounds: 2,
             samples: 16,
             deadline_ms: 2_000,
-            sealed: citizen.sealed.lock().expect("a lock").clone(),
-            remember: Arc::new(move |sealed| *remember_sealed.lock().expect("a lock") = sealed),
+            conduct: citizen.conduct.clone(),
+            shelf: Arc::clone(&shelf),
         });
         let (fatal, still) = (Arc::clone(&self.fatal), Arc::clone(&alive));
         let parts = Parts {

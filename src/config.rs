@@ -208,12 +208,40 @@ impl MinerEntry {
     }
 }
 
+/// How a validator of a devnet behaves; only `honest` exists outside of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Manner {
+    #[default]
+    Honest,
+    /// Says what everybody said last.
+    Copier,
+    /// Seals weights and never opens them.
+    NonRevealer,
+    /// Gives everything to accounts it favours.
+    SelfDealer,
+}
+
+impl Manner {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Honest => "honest",
+            Self::Copier => "copier",
+            Self::NonRevealer => "non_revealer",
+            Self::SelfDealer => "self_dealer",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ValidatorSection {
     /// Names or numbers of the subnets whose miners this node scores; empty means all of them.
     pub subnets: Vec<String>,
     /// Challenges for each miner and epoch.
     pub challenges_per_epoch: u32,
+    pub behaviour: Manner,
+    /// Accounts whose miners a `self_dealer` gives everything to.
+    pub favours: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -258,7 +286,8 @@ pub struct DevnetSection {
     pub miners: u32,
     pub seed: u64,
     pub gateway_port: u16,
-    /// Further miners by behaviour: `random`, `silent`, `late`.
+    /// Further miners by behaviour: `random`, `silent`, `late`; further validators: `copier`, `non_revealer`,
+    /// `self_dealer`.
     pub with: Vec<String>,
 }
 

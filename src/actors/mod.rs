@@ -10,6 +10,7 @@
 //! | router | peer_manager | T `PeersSeen`, T `PeerMisbehaved`, T `AddressesFound`, T `TroubleSeen`, T `HelloArrived`, A `HearPresence` |
 //! | router | query_dispatcher | T `QueryArrived`, T `QueryWithdrawn` |
 //! | router | ledger | A `OfferTransaction` |
+//! | router | scorer | T `LogAsked` |
 //! | router | checkpointer | A `HearConsensus`, T `SyncArrived` |
 //! | router | artifact_keeper | T `ArtifactAsked` |
 //! | peer_manager | router | T `Dial`, T `Drop`, T `Admit`, T `SetPeerScore`, T `SetVoters`, N `SayHello`, T `ReplyHello`, T `Publish` |
@@ -21,7 +22,7 @@
 //! | scorer | worker_pool | A `RunJob` |
 //! | scorer | query_dispatcher | T `Challenge` |
 //! | scorer | ledger | A `ReadLedger` |
-//! | scorer | router | T `Publish` |
+//! | scorer | router | T `Publish`, T `ReplyLog` |
 //! | ledger | scorer | T `HeightFinalised` |
 //! | ledger | peer_manager | T `RegistryChanged` |
 //! | ledger | checkpointer | T `PendingChanged` |

@@ -6,12 +6,12 @@
 use async_trait::async_trait;
 
 pub use crate::actors::query_dispatcher::{AnswerStream, Frame, QueryError, QueryFault, Served};
-use crate::protocol::ids::{AccountId, Digest, Height, NodeId, SubnetId};
+use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport,
-    MinerReport, ModelDetail, ModelReport, ModelRow, NodeStatus, PeersReport, Readiness, SubmitReport, SubnetReport,
-    SupplyReport, TransactionReport, WeightsReport,
+    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
+    HistoryReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, NodeStatus, PeersReport,
+    Readiness, ReplayReport, SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
 };
 
 /// Why a node could not tell something.
@@ -62,6 +62,17 @@ pub trait Backend: Send + Sync + 'static {
     async fn subnet(&self, subnet: SubnetId) -> Result<SubnetReport, ReadError>;
     async fn metagraph(&self, subnet: SubnetId) -> Result<MetagraphReport, ReadError>;
     async fn weights(&self, subnet: SubnetId) -> Result<WeightsReport, ReadError>;
+    /// The reveals of the last so many epochs, the newest first.
+    async fn history(&self, subnet: SubnetId, epochs: u64) -> Result<HistoryReport, ReadError>;
+    /// What an account owes as a validator; that of this node when none is named.
+    async fn duties(&self, account: Option<AccountId>) -> Result<DutiesReport, ReadError>;
+    /// Does the sums of an epoch again: of one validator, or of all that revealed.
+    async fn replay(
+        &self,
+        subnet: SubnetId,
+        epoch: Epoch,
+        validator: Option<MemberId>,
+    ) -> Result<ReplayReport, ReadError>;
     async fn peers(&self) -> Result<PeersReport, ReadError>;
     async fn miner(&self) -> Result<MinerReport, ReadError>;
     /// Offers a signed transaction, as received, to this node's pool and through it to the network.

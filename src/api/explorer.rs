@@ -1,12 +1,12 @@
 //! `/api/v1`: what this node knows, as JSON: the data that the command line prints.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::backend::{Backend, ReadError};
 use super::error::ApiError;
 use super::gate;
-use crate::protocol::ids::SubnetId;
+use crate::protocol::ids::{MemberId, SubnetId};
 use crate::protocol::transaction::TRANSACTION_BYTES_MAX;
 
 pub(super) type Node = web::Data<dyn Backend>;
@@ -87,6 +87,30 @@ async fn weights(node: Node, name: web::Path<String>) -> Reply {
     told(node.weights(id).await)
 }
 
+/// What a person may add to a path.
+#[derive(Deserialize)]
+struct Wanted {
+    epochs: Option<u64>,
+    validator: Option<u32>,
+    account: Option<String>,
+}
+
+async fn history(node: Node, name: web::Path<String>, wanted: web::Query<Wanted>) -> Reply {
+    let id = subnet_id(node.get_ref(), &name).await?;
+    told(node.history(id, wanted.epochs.unwrap_or(8)).await)
+}
+
+async fn replay(node: Node, path: web::Path<(String, String)>, wanted: web::Query<Wanted>) -> Reply {
+    let (name, epoch) = path.into_inner();
+    let id = subnet_id(node.get_ref(), &name).await?;
+    told(node.replay(id, parsed(&epoch, "epoch")?, wanted.validator.map(MemberId)).await)
+}
+
+async fn duties(node: Node, wanted: web::Query<Wanted>) -> Reply {
+    let account = wanted.account.as_deref().map(|text| parsed(text, "id of an account")).transpose()?;
+    told(node.duties(account).await)
+}
+
 async fn peers(node: Node) -> Reply {
     told(node.peers().await)
 }
@@ -109,7 +133,8 @@ async fn submit(node: Node, request: HttpRequest, payload: web::Payload) -> Repl
 pub(super) async fn index() -> HttpResponse {
     let text = "A starling node.\n\n/livez  /readyz?verbose  /metrics\n/api/v1/status  head  checkpoint/{height}  tx/{id}  \
                 account/{id}  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
-                weights/{name}  peers  miner\n/api/v1/models  models/{id}  artifacts  artifacts/{id}\n";
+                weights/{name}  weights/{name}/history  replay/{name}/{epoch}  duties  peers  miner\n/api/v1/models  \
+                models/{id}  artifacts  artifacts/{id}\n";
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
 }
 
@@ -129,6 +154,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(get("/subnets/{name}").get(subnet))
         .service(get("/subnets/{name}/metagraph").get(metagraph))
         .service(get("/weights/{name}").get(weights))
+        .service(get("/weights/{name}/history").get(history))
+        .service(get("/replay/{name}/{epoch}").get(replay))
+        .service(get("/duties").get(duties))
         .service(get("/peers").get(peers))
         .service(get("/miner").get(miner));
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::protocol::ids::{AccountId, Digest, Height, MemberId, NodeId, SubnetId};
+use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, NodeId, SubnetId};
 use crate::protocol::query::{Answer, Ask, Query, Usage};
 use crate::protocol::report::*;
 
@@ -111,6 +111,16 @@ impl Backend for Fixed {
     }
     async fn weights(&self, subnet: SubnetId) -> Result<WeightsReport, ReadError> {
         Ok(WeightsReport { subnet, ..Default::default() })
+    }
+    async fn history(&self, subnet: SubnetId, _: u64) -> Result<HistoryReport, ReadError> {
+        Ok(HistoryReport { subnet, ..Default::default() })
+    }
+    async fn duties(&self, _: Option<AccountId>) -> Result<DutiesReport, ReadError> {
+        Ok(DutiesReport::default())
+    }
+    async fn replay(&self, _: SubnetId, epoch: Epoch, validator: Option<MemberId>) -> Result<ReplayReport, ReadError> {
+        let row = ReplayRow { validator: validator.unwrap_or_default(), ..Default::default() };
+        Ok(ReplayReport { epoch, rows: vec![row], ..Default::default() })
     }
     async fn peers(&self) -> Result<PeersReport, ReadError> {
         Ok(PeersReport::default())

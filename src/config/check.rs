@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::{Behaviour, Config, ConfigError, Origin, Role};
+use super::{Behaviour, Config, ConfigError, Manner, Origin, Role};
 
 /// Something that works, and probably is not meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,6 +55,11 @@ pub fn refuse(config: &Config) -> Result<(), ConfigError> {
     if let (Some(entry), false) = (dishonest, config.network.dev) {
         let problem = format!("asks for a {} miner, which only network.dev = true allows", entry.behaviour.name());
         return Err(refusal(config, "miner.entries", problem));
+    }
+    let manner = config.validator.behaviour;
+    if manner != Manner::Honest && !config.network.dev {
+        let problem = format!("asks for a {} validator, which only network.dev = true allows", manner.name());
+        return Err(refusal(config, "validator.behaviour", problem));
     }
     for (key, list) in [
         ("network.listen", &config.network.listen),
@@ -153,6 +158,9 @@ mod tests {
         let late = ("miner.entries", "[{ subnet = \"vision\", behaviour = \"late\" }]");
         assert!(load(&[late]).unwrap_err().contains("network.dev"));
         assert!(load(&[late, ("network.dev", "true")]).is_ok());
+        let copier = ("validator.behaviour", "copier");
+        assert!(load(&[copier]).unwrap_err().contains("copier validator"));
+        assert!(load(&[copier, ("network.dev", "true")]).is_ok());
     }
 
     #[test]

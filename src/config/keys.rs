@@ -49,6 +49,8 @@ impl Key {
 
 const ROLES: &[&str] = &["boot", "full", "validator", "miner", "gateway"];
 const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late"];
+const MANNERS: &[&str] = &["honest", "copier", "non_revealer", "self_dealer"];
+const EXTRAS: &[&str] = &["random", "silent", "late", "copier", "non_revealer", "self_dealer"];
 
 const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { section, name, kind, default, doc }
@@ -110,6 +112,8 @@ pub const KEYS: &[Key] = &[
     key("miner", "entries", Kind::Entries(ENTRY_KEYS), "[]", "The miners inside this node, one table each."),
     key("validator", "subnets", Kind::List, "[]", "Subnets whose miners this node scores; empty: all."),
     key("validator", "challenges_per_epoch", whole(1, 1_000), "8", "Challenges for each miner and epoch."),
+    key("validator", "behaviour", Kind::Choice(MANNERS), "\"honest\"", "Another than honest only on a devnet."),
+    key("validator", "favours", Kind::List, "[]", "Accounts that a self_dealer gives everything to."),
     key("pool", "threads", whole(0, 1_024), "0", "Threads of the CPU lane; 0: one less than the cores."),
     key("pool", "jobs_max", whole(1, 65_536), "256", "Jobs queued at once; more are refused as busy."),
     key(
@@ -147,7 +151,7 @@ pub const KEYS: &[Key] = &[
     key("devnet", "miners", whole(0, 64), "6", "Miners of `devnet up`."),
     key("devnet", "seed", whole(0, i64::MAX as u64), "1", "All keys and slices of a devnet follow from it."),
     key("devnet", "gateway_port", whole(0, 65_535), "8080", "Port of a devnet's gateway; 0: any free one."),
-    key("devnet", "with", Kind::ListOf(&["random", "silent", "late"]), "[]", "Further miners of these behaviours."),
+    key("devnet", "with", Kind::ListOf(EXTRAS), "[]", "Further miners and validators of these behaviours."),
 ];
 
 /// The row of `section.name`.

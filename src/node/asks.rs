@@ -17,20 +17,21 @@ use crate::actors::ledger::{ReadLedger, ReadPending, SubmitTransaction, View};
 use crate::actors::mail::{Heard, ask, tell};
 use crate::actors::peer_manager::{Peers, ReadPeers};
 use crate::actors::query_dispatcher::{ReadServing, SubmitQuery};
-use crate::actors::router::{Outbound, Publish};
-use crate::actors::scorer::{Opinions, ReadScores};
+use crate::actors::router::{FetchLog, Outbound, Publish};
+use crate::actors::scorer::{Opinions, ReadLog, ReadScores};
 use crate::api::backend::{AnswerStream, Backend, Frame, QueryError, QueryFault, ReadError, SubmitError};
 use crate::ledger::receipt::{Code, Refusal};
 use crate::ledger::rows::Subnet;
 use crate::net::{Command, Transport};
 use crate::protocol::committee::Committee;
 use crate::protocol::hello::Roles;
-use crate::protocol::ids::{AccountId, Digest, Height, NodeId, SubnetId};
+use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, FeesReport, HeadReport, MetagraphReport,
-    MinerReport, ModelDetail, ModelReport, ModelRow, Moment, NodeState, NodeStatus, PeersReport, Readiness,
-    ReadinessCheck, Share, SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
+    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
+    HistoryReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, Moment, NodeState, NodeStatus,
+    PeersReport, Readiness, ReadinessCheck, ReplayReport, Share, SubmitReport, SubnetReport, SupplyReport,
+    TransactionReport, WeightsReport,
 };
 use crate::protocol::transaction::{Class, Role, SignedTransaction};
 
@@ -63,6 +64,8 @@ pub struct Links {
     pub read_serving: Recipient<ReadServing>,
     pub query: Recipient<SubmitQuery>,
     pub read_scores: Option<Recipient<ReadScores>>,
+    pub read_log: Option<Recipient<ReadLog>>,
+    pub fetch_log: Recipient<FetchLog>,
 }
 
 /// What the face knows by itself.
@@ -88,7 +91,7 @@ pub struct Asks {
     about: About,
 }
 
-async fn reply<M>(to: &Recipient<M>, message: M) -> Result<M::Result, ReadError>
+pub(super) async fn reply<M>(to: &Recipient<M>, message: M) -> Result<M::Result, ReadError>
 where
     M: Heard + Send + 'static,
     M::Result: Send,
@@ -96,7 +99,7 @@ where
     ask(to, message, READ_DEADLINE).await.map_err(|error| ReadError::Unavailable(error.to_string()))
 }
 
-fn read_error(error: ReportError) -> ReadError {
+pub(super) fn read_error(error: ReportError) -> ReadError {
     match error {
         ReportError::NotFound(what) => ReadError::NotFound(what),
         ReportError::Archive(error) => ReadError::Unavailable(error.to_string()),
@@ -112,11 +115,19 @@ impl Asks {
         Self { links, about }
     }
 
-    async fn view(&self, account: Option<AccountId>) -> Result<View, ReadError> {
+    pub(super) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    pub(super) fn about(&self) -> &About {
+        &self.about
+    }
+
+    pub(super) async fn view(&self, account: Option<AccountId>) -> Result<View, ReadError> {
         reply(&self.links.read_ledger, ReadLedger { account }).await
     }
 
-    async fn peers_now(&self) -> Result<Peers, ReadError> {
+    pub(super) async fn peers_now(&self) -> Result<Peers, ReadError> {
         reply(&self.links.read_peers, ReadPeers).await
     }
 
@@ -265,6 +276,23 @@ impl Backend for Asks {
 
     async fn weights(&self, subnet: SubnetId) -> Result<WeightsReport, ReadError> {
         self.view(None).await?.weights(subnet).map_err(read_error)
+    }
+
+    async fn history(&self, subnet: SubnetId, epochs: u64) -> Result<HistoryReport, ReadError> {
+        self.weights_history(subnet, epochs).await
+    }
+
+    async fn duties(&self, account: Option<AccountId>) -> Result<DutiesReport, ReadError> {
+        self.validator_duties(account).await
+    }
+
+    async fn replay(
+        &self,
+        subnet: SubnetId,
+        epoch: Epoch,
+        validator: Option<MemberId>,
+    ) -> Result<ReplayReport, ReadError> {
+        self.replay_epoch(subnet, epoch, validator).await
     }
 
     async fn peers(&self) -> Result<PeersReport, ReadError> {

@@ -6,6 +6,7 @@
 
 pub mod asks;
 pub mod journal;
+pub mod judging;
 pub mod miners;
 pub mod publish;
 mod run;
@@ -28,7 +29,7 @@ use crate::actors::mail::{Stop, mailbox, start, to};
 use crate::actors::peer_manager::{self, PeerManager, Remembered};
 use crate::actors::query_dispatcher::{self, QueryDispatcher};
 use crate::actors::router::{self, Door, Router};
-use crate::actors::scorer::{self, Scorer, Sealed};
+use crate::actors::scorer::{self, Conduct, Scorer};
 use crate::actors::worker_pool::{self, WorkerPool};
 use crate::consensus::{self, Machine, Record};
 use crate::ledger::state::State;
@@ -40,6 +41,7 @@ use crate::protocol::hello::Roles;
 use crate::protocol::ids::{Digest, NodeId, PublicKey, SubnetId, hash};
 use crate::protocol::keys::SecretKey;
 use crate::store::artifacts::Shelf;
+use crate::store::kv::Kv;
 
 /// Assumed bound of a network hop at first, and after doubling at most (C25).
 const DELTA_MS: u64 = 500;
@@ -65,8 +67,9 @@ pub struct Scoring {
     pub rounds: u64,
     pub samples: usize,
     pub deadline_ms: u64,
-    pub sealed: Vec<Sealed>,
-    pub remember: scorer::Remember,
+    pub conduct: Conduct,
+    /// Where what is sealed is kept.
+    pub shelf: Arc<dyn Kv>,
 }
 
 /// Where artifacts are kept, and how much of it is for others.
@@ -255,18 +258,20 @@ impl Node {
                 let params = scorer::Params {
                     chain,
                     account,
+                    operator: parts.keys.node.clone(),
                     subnets: scoring.subnets,
                     rounds: scoring.rounds,
                     samples: scoring.samples,
                     deadline_ms: scoring.deadline_ms,
-                    sealed: scoring.sealed,
-                    remember: scoring.remember,
+                    conduct: scoring.conduct,
+                    shelf: scoring.shelf,
                 };
                 let links = scorer::Links {
                     run_job: to(&pool),
                     challenge: to(&dispatcher),
                     read_ledger: to(&ledger),
                     publish: to(&router),
+                    reply_log: to(&router),
                 };
                 start(Scorer::new(params, links), scorer_box);
                 Some(scorer)
@@ -336,6 +341,7 @@ impl Node {
                     hear: to(&checkpointer),
                     sync_arrived: to(&checkpointer),
                     artifact_asked: to(&keeper),
+                    log_asked: scorer.as_ref().map(to),
                 },
             ),
             router_box,
@@ -388,6 +394,8 @@ impl Node {
             read_serving: to(&self.query_dispatcher),
             query: to(&self.query_dispatcher),
             read_scores: self.scorer.as_ref().map(to),
+            read_log: self.scorer.as_ref().map(to),
+            fetch_log: to(&self.router),
         };
         asks::Asks::new(links, self.about.clone())
     }

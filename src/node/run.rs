@@ -20,10 +20,10 @@ use crate::actors::ledger::archive::{Archive, ArchiveError};
 use crate::actors::mail::to;
 use crate::actors::peer_manager::Remembered;
 use crate::actors::query_dispatcher;
-use crate::actors::scorer::Sealed;
+use crate::actors::scorer::Conduct;
 use crate::actors::worker_pool::{self, EngineMaker, Lane, LaneParams};
 use crate::api;
-use crate::config::{Behaviour, Config, LogFormat, Role};
+use crate::config::{Behaviour, Config, LogFormat, Manner, Role};
 use crate::ledger::state::State;
 use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
 use crate::ml::engine::random::RandomEngine;
@@ -33,7 +33,7 @@ use crate::protocol::chance::Chance;
 use crate::protocol::codec;
 use crate::protocol::genesis::Genesis;
 use crate::protocol::hello::Roles;
-use crate::protocol::ids::SubnetId;
+use crate::protocol::ids::{AccountId, SubnetId};
 use crate::protocol::parameters::NetworkKind;
 use crate::store::artifacts::{Folder, Shelf};
 use crate::store::keystore::{KeyError, Keystore};
@@ -383,15 +383,24 @@ fn scoring(config: &Config, state: &State, kv: &Arc<dyn Kv>) -> Result<Scoring, 
     let wanted = config.validator.subnets.iter();
     let subnets: BTreeSet<SubnetId> =
         wanted.map(|name| need_subnet(state, name).map(|(id, _)| id)).collect::<Result<_, _>>()?;
-    let sealed = kept(kv, b"sealed").map_err(|e| store_error(&e))?;
-    let store = Arc::clone(kv);
+    let conduct = match config.validator.behaviour {
+        Manner::Honest => Conduct::Honest,
+        Manner::Copier => Conduct::Copier,
+        Manner::NonRevealer => Conduct::NonRevealer,
+        Manner::SelfDealer => {
+            let favours = config.validator.favours.iter().map(|account| account.parse());
+            let favours: Result<Vec<AccountId>, _> = favours.collect();
+            let error = |e: crate::protocol::ids::NameError| format!("validator.favours holds no account: {e}");
+            Conduct::SelfDealer { favours: favours.map_err(|e| StartError::new(3, error(e), "write 64 hex digits"))? }
+        }
+    };
     Ok(Scoring {
         subnets,
         rounds: config.validator.challenges_per_epoch.into(),
         samples: CHALLENGE_SAMPLES,
         deadline_ms: CHALLENGE_MS,
-        sealed,
-        remember: Arc::new(move |sealed: Vec<Sealed>| keep(&store, b"sealed", &sealed)),
+        conduct,
+        shelf: Arc::clone(kv),
     })
 }
 

@@ -268,6 +268,10 @@ pub struct MetagraphRow {
     pub earned: Motes,
     pub earned_last_epoch: Motes,
     pub registered_at: Height,
+    /// What the seat has at risk.
+    pub bond: Motes,
+    /// Commits of a validator that were not opened in time.
+    pub missed: u32,
     /// The epoch of a validator's last revealed weights.
     pub last_reveal: Option<Epoch>,
 }
@@ -392,6 +396,85 @@ pub struct WeightsRow {
 pub struct WeightEntry {
     pub miner: MemberId,
     pub weight: u32,
+}
+
+/// `GET /api/v1/weights/{subnet}/history`: who revealed what, the newest epoch first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HistoryReport {
+    pub subnet: SubnetId,
+    pub name: String,
+    /// The open epoch.
+    pub epoch: Epoch,
+    pub rows: Vec<HistoryRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HistoryRow {
+    pub epoch: Epoch,
+    pub validator: MemberId,
+    pub revealed_at: Height,
+    /// Zeros when the row names no score log.
+    pub log_root: Digest,
+    pub log_len: u64,
+    pub weights: Vec<WeightEntry>,
+}
+
+/// `GET /api/v1/duties`: what a validator must do in which window, and what it missed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DutiesReport {
+    pub account: AccountId,
+    pub height: Height,
+    pub rows: Vec<DutyRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DutyRow {
+    pub subnet: SubnetId,
+    pub name: String,
+    pub validator: MemberId,
+    /// It may set weights.
+    pub permit: bool,
+    /// The open epoch, whose weights are committed in these heights.
+    pub epoch: Epoch,
+    pub commit_from: Height,
+    pub commit_until: Height,
+    pub committed: bool,
+    /// The epoch whose weights open now, until this height; none when its window is over.
+    pub reveals: Option<Epoch>,
+    pub reveal_until: Option<Height>,
+    /// A commit of that epoch waits for its reveal.
+    pub unrevealed: bool,
+    /// Commits that were not opened in time.
+    pub missed: u32,
+    pub bond: Motes,
+    pub last_reveal: Option<Height>,
+}
+
+/// `GET /api/v1/replay/{subnet}/{epoch}`: the sums of an epoch done again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayReport {
+    pub subnet: SubnetId,
+    pub name: String,
+    pub epoch: Epoch,
+    /// Every row is what its log gives.
+    pub ok: bool,
+    pub rows: Vec<ReplayRow>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReplayRow {
+    pub validator: MemberId,
+    pub revealed_at: Height,
+    pub log_root: Digest,
+    /// Questions in the log.
+    pub entries: u64,
+    /// Of them, those whose scores were computed again.
+    pub judged: u64,
+    /// The board it goes on from is the one that the epoch before published.
+    pub chained: bool,
+    pub ok: bool,
+    /// The first thing that differs, in words.
+    pub difference: String,
 }
 
 /// `POST /api/v1/tx`: the node took the transaction into its pool.

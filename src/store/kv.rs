@@ -27,11 +27,13 @@ pub enum Table {
     Meta,
     /// Nodes that were met.
     Peers,
+    /// What a validator sealed: subnet and epoch (big-endian) to openings and score logs.
+    Logs,
 }
 
 impl Table {
-    pub const ALL: [Self; 6] =
-        [Self::State, Self::Checkpoints, Self::Hashes, Self::Transactions, Self::Meta, Self::Peers];
+    pub const ALL: [Self; 7] =
+        [Self::State, Self::Checkpoints, Self::Hashes, Self::Transactions, Self::Meta, Self::Peers, Self::Logs];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
@@ -41,6 +43,7 @@ impl Table {
             Self::Transactions => "transactions",
             Self::Meta => "meta",
             Self::Peers => "peers",
+            Self::Logs => "logs",
         })
     }
 }

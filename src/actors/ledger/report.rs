@@ -298,6 +298,8 @@ impl View {
             earned: Motes(row.earned),
             earned_last_epoch: Motes(u64::try_from((u128::from(pot) * u128::from(part)) >> 32).unwrap_or(0)),
             registered_at: row.registered,
+            bond: Motes(row.bond),
+            missed: row.missed,
             last_reveal: self.vector(id, row.member).map(|vector| vector.epoch),
         }
     }

@@ -22,6 +22,7 @@ use super::ledger::OfferTransaction;
 use super::mail::{ask, heard, tell};
 use super::peer_manager::{AddressesFound, HearPresence, HelloArrived, PeerMisbehaved, PeersSeen, TroubleSeen};
 use super::query_dispatcher::{QueryArrived, QueryWithdrawn};
+use super::scorer::LogAsked;
 use crate::net::{self, Command, Event, Protocol, Topic, Transport, Validity};
 use crate::protocol::artifact::message::{WANT_BYTES_MAX, Want};
 use crate::protocol::checkpoint::{Certificate, Evidence, Proposal, Vote};
@@ -31,7 +32,9 @@ use crate::protocol::hello::{HELLO_BYTES_MAX, Hello, HelloError, PRESENCE_BYTES_
 use crate::protocol::ids::{ChainId, Digest, NodeId};
 use crate::protocol::query::{ASK_BYTES_MAX, AnswerFrame, Ask, FRAME_BYTES_MAX};
 use crate::protocol::sync::{Get, Got};
-use crate::protocol::wire::{Certified, read_vote, write_vote};
+use crate::protocol::wire::{
+    Certified, LOG_PIECE_BYTES_MAX, LOG_WISH_BYTES_MAX, LogPiece, LogWish, read_vote, write_vote,
+};
 
 /// Messages that may wait; the door's permits keep it from filling.
 pub const MAILBOX: usize = 8_192;
@@ -203,12 +206,28 @@ pub struct ReplyFrame {
     pub frame: AnswerFrame,
 }
 
+/// From api: a piece of a score log, of the validator that made it.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchLog {
+    pub to: NodeId,
+    pub wish: LogWish,
+    pub deadline_ms: u64,
+}
+
+/// From scorer: the answer to a `LogAsked`; `None` when it has no such piece. Lost: the asker's deadline ends it.
+#[derive(Debug)]
+pub struct ReplyLog {
+    pub ticket: net::ReplyTicket,
+    pub piece: Option<LogPiece>,
+}
+
 heard! { "router":
     NetEvent => (), Dial => (), Drop => (), Admit => (), SetPeerScore => (), SetVoters => (),
     SayHello => Result<Hello, HelloFailure>, ReplyHello => (), Publish => (), SendVote => (),
     FetchSync => Result<Got, net::AskError>, ReplySync => (),
     OpenQuery => (), CancelQuery => (), ReplyFrame => (),
     FetchArtifact => Result<Vec<u8>, net::AskError>, FindHolders => Vec<NodeId>, Announce => (), ReplyArtifact => (),
+    FetchLog => Result<LogPiece, net::AskError>, ReplyLog => (),
 }
 super::mail::stops! { Router }
 
@@ -226,6 +245,8 @@ pub struct Links {
     pub hear: Recipient<HearConsensus>,
     pub sync_arrived: Recipient<SyncArrived>,
     pub artifact_asked: Recipient<ArtifactAsked>,
+    /// `None` on a node that scores nobody.
+    pub log_asked: Option<Recipient<LogAsked>>,
 }
 
 /// Who waits for the frames of an ask.
@@ -476,10 +497,14 @@ impl Router {
                 self.command(Command::Reply { ticket, data: Vec::new(), last: true });
                 true
             }
-            Protocol::Fetch => {
-                self.command(Command::Refuse { ticket, refusal: net::Refusal::NotFound });
-                true
-            }
+            Protocol::Fetch => match (codec::decode::<LogWish, LOG_WISH_BYTES_MAX>(data), &self.links.log_asked) {
+                (Ok(wish), Some(scorer)) => tell(scorer, LogAsked { wish, ticket }),
+                (Ok(_), None) => {
+                    self.command(Command::Refuse { ticket, refusal: net::Refusal::NotFound });
+                    true
+                }
+                (Err(_), _) => return self.undecodable(from, ticket),
+            },
         };
         if !taken {
             self.command(Command::Refuse { ticket, refusal: net::Refusal::Busy });
@@ -695,6 +720,31 @@ impl Handler<FindHolders> for Router {
             self.finds.insert(ask, sender);
         }
         Box::pin(async move { found.await.unwrap_or_default() })
+    }
+}
+
+impl Handler<FetchLog> for Router {
+    type Result = ResponseFuture<Result<LogPiece, net::AskError>>;
+    fn handle(&mut self, FetchLog { to, wish, deadline_ms }: FetchLog, _: &mut Self::Context) -> Self::Result {
+        let answer = self.request(to, Protocol::Fetch, 1, codec::encode(&wish), deadline_ms);
+        let misbehaved = self.links.misbehaved.clone();
+        Box::pin(async move {
+            let frame = answer.await.unwrap_or(Err(net::AskError::Closed))?;
+            codec::decode::<LogPiece, LOG_PIECE_BYTES_MAX>(&frame).map_err(|_| {
+                tell(&misbehaved, PeerMisbehaved { node: to, cost: -100.0, why: "undecodable score log" });
+                net::AskError::Failed
+            })
+        })
+    }
+}
+
+impl Handler<ReplyLog> for Router {
+    type Result = ();
+    fn handle(&mut self, ReplyLog { ticket, piece }: ReplyLog, _: &mut Self::Context) {
+        self.command(match piece {
+            Some(piece) => Command::Reply { ticket, data: codec::encode(&piece), last: true },
+            None => Command::Refuse { ticket, refusal: net::Refusal::NotFound },
+        });
     }
 }
 

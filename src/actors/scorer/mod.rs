@@ -1,34 +1,43 @@
-//! Answers to scores, and once an epoch scores to a weight vector.
+//! Answers to marks, and once an epoch marks to a log and a log to a weight vector.
 //!
-//! Owns a validator's boards, its challenges in flight and the vectors it has sealed but not opened. Refuses to score
-//! where its account holds no validator seat. What is sealed outlives the process: a commit that cannot be opened forfeits
-//! the epoch's dividend (L16).
+//! Owns a validator's desks, its challenges in flight and the shelf of what it has sealed. Refuses to score where its
+//! account holds no validator seat. What is sealed is on disk before its commit goes out, and outlives the process: a
+//! commit that cannot be opened costs its author (D4). A row comes from its log by the fold and by nothing else (D13).
 
+mod conduct;
+mod desk;
 mod plan;
+pub mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use plan::{RESEND_HEIGHTS, Seat};
+pub use conduct::Conduct;
+pub use desk::scorer_digest;
+use desk::{Desk, Round};
+use plan::RESEND_HEIGHTS;
+pub use plan::Seat;
+use shelf::{Sealed, Shelf};
 
 use super::ledger::ReadLedger;
 use super::mail::{ask, heard, tell};
 use super::query_dispatcher::Challenge;
-use super::router::{Outbound, Publish};
+use super::router::{Outbound, Publish, ReplyLog};
 use super::worker_pool::{Cancel, Done, Given, Job, Lane, RunJob};
 use crate::ledger::state::State;
-use crate::ml::quantise;
-use crate::ml::score::Board;
-use crate::ml::task::{self, SampleScores, Task};
-use crate::protocol::commitment::{Author, Opening, Width, canonical_weights, salt};
-use crate::protocol::ids::{ChainId, Digest, Epoch, Height, MemberId, SubnetId, hash};
+use crate::ml::task;
+use crate::net;
+use crate::protocol::commitment::{Author, Opening, Width, salt};
+use crate::protocol::ids::{ChainId, Digest, Height, MemberId, PublicKey, SubnetId, hash};
 use crate::protocol::keys::{SecretKey, Signature};
 use crate::protocol::query::Answer;
+use crate::protocol::score_log::Entry;
 use crate::protocol::transaction::{Action, Role, Transaction};
+use crate::protocol::wire::{LogPiece, LogWish};
+use crate::store::kv::Kv;
 
 /// Messages that may wait.
 pub const MAILBOX: usize = 256;
@@ -36,8 +45,6 @@ pub const MAILBOX: usize = 256;
 const CHALLENGES_MAX: usize = 64;
 /// Subnets scored by one node.
 const SUBNETS_MAX: usize = 64;
-/// Sealed vectors kept for each subnet: as many as may be waiting at once, and some (D1).
-const SEALED_MAX: usize = 20;
 /// A weight transaction is valid for so many heights.
 const VALID_HEIGHTS: u64 = 20;
 /// How long the ledger may take to say a nonce.
@@ -70,6 +77,17 @@ pub struct HeightFinalised {
     pub hash: Digest,
 }
 
+/// From router: somebody wants a piece of a score log of ours. Lost: the asker's deadline ends it, and it asks again.
+#[derive(Clone, Copy, Debug)]
+pub struct LogAsked {
+    pub wish: LogWish,
+    pub ticket: net::ReplyTicket,
+}
+
+/// From api: a piece of a log, as others get it.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLog(pub LogWish);
+
 /// From api: the scores and weights this validator holds, by subnet and member.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadScores;
@@ -86,19 +104,10 @@ pub struct Opinion {
 /// The reply to `ReadScores`.
 pub type Opinions = BTreeMap<SubnetId, BTreeMap<MemberId, Opinion>>;
 
-heard! { "scorer": AnswersCollected => (), HeightFinalised => (), ReadScores => Opinions }
-super::mail::stops! { Scorer }
-
-/// A vector that is committed and not yet opened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sealed {
-    pub subnet: SubnetId,
-    pub epoch: Epoch,
-    pub opening: Opening,
+heard! { "scorer":
+    AnswersCollected => (), HeightFinalised => (), LogAsked => (), ReadLog => Option<LogPiece>, ReadScores => Opinions,
 }
-
-/// Where sealed vectors go before their commit is published.
-pub type Remember = Arc<dyn Fn(Vec<Sealed>) + Send + Sync>;
+super::mail::stops! { Scorer }
 
 /// What the scorer is given once.
 #[derive(Clone)]
@@ -106,6 +115,8 @@ pub struct Params {
     pub chain: ChainId,
     /// The validator's account key: signs its weights.
     pub account: SecretKey,
+    /// The key of its seats: salts follow from it (D2).
+    pub operator: SecretKey,
     /// Only these subnets; empty means every subnet where the account has a seat.
     pub subnets: BTreeSet<SubnetId>,
     /// Challenges for each miner and epoch.
@@ -114,8 +125,9 @@ pub struct Params {
     pub samples: usize,
     /// Milliseconds a miner has for a challenge.
     pub deadline_ms: u64,
-    pub sealed: Vec<Sealed>,
-    pub remember: Remember,
+    pub conduct: Conduct,
+    /// Where what is sealed is kept.
+    pub shelf: Arc<dyn Kv>,
 }
 
 /// The edges.
@@ -124,44 +136,29 @@ pub struct Links {
     pub challenge: Recipient<Challenge>,
     pub read_ledger: Recipient<ReadLedger>,
     pub publish: Recipient<Publish>,
-}
-
-/// One subnet's desk.
-struct Desk {
-    task: Arc<dyn Task>,
-    board: Board,
-    epoch: Epoch,
-    rounds_put: u64,
-    /// Height at which the commit of this epoch, and the reveal of the one before, were last sent.
-    commit_sent: Option<Height>,
-    reveal_sent: Option<Height>,
-    last_vector: BTreeMap<MemberId, u32>,
-}
-
-/// A challenge put to miners.
-struct InFlight {
-    subnet: SubnetId,
-    challenge: Arc<task::Challenge>,
+    pub reply_log: Recipient<ReplyLog>,
 }
 
 /// The actor.
 pub struct Scorer {
     params: Params,
     links: Links,
+    shelf: Shelf,
     desks: BTreeMap<SubnetId, Desk>,
-    in_flight: BTreeMap<u64, InFlight>,
+    in_flight: BTreeMap<u64, Round>,
     next_challenge: u64,
-    sealed: Vec<Sealed>,
 }
 
 impl Scorer {
-    pub fn new(mut params: Params, links: Links) -> Self {
-        let sealed = std::mem::take(&mut params.sealed);
-        Self { params, links, desks: BTreeMap::new(), in_flight: BTreeMap::new(), next_challenge: 0, sealed }
+    pub fn new(params: Params, links: Links) -> Self {
+        let shelf = Shelf::new(Arc::clone(&params.shelf));
+        Self { params, links, shelf, desks: BTreeMap::new(), in_flight: BTreeMap::new(), next_challenge: 0 }
     }
 
-    /// The subnet's desk, opened when the account first has a seat there and the task is known to this program.
-    fn desk(&mut self, subnet: SubnetId, task: &str) -> Option<&mut Desk> {
+    /// The subnet's desk, opened when the account first has a seat there and the task is known to this program. It goes
+    /// on from the last log on the shelf.
+    fn desk(&mut self, seat: &Seat, task: &str) -> Option<&mut Desk> {
+        let (subnet, epoch) = (seat.subnet, seat.epoch);
         if !self.desks.contains_key(&subnet) {
             if self.desks.len() >= SUBNETS_MAX {
                 return None;
@@ -173,16 +170,10 @@ impl Scorer {
                     return None;
                 }
             };
-            let desk = Desk {
-                task,
-                board: Board::default(),
-                epoch: 0,
-                rounds_put: 0,
-                commit_sent: None,
-                reveal_sent: None,
-                last_vector: BTreeMap::new(),
-            };
-            self.desks.insert(subnet, desk);
+            // A log of the open epoch is there when the process ended between sealing and closing.
+            let last = self.shelf.last_before(subnet, epoch.saturating_add(1));
+            let board = last.map(|log| log.after()).unwrap_or_default();
+            self.desks.insert(subnet, Desk::new(task, epoch, board));
         }
         self.desks.get_mut(&subnet)
     }
@@ -199,20 +190,17 @@ impl Scorer {
         let mut actions = Vec::new();
         for (subnet, task) in subnets {
             let Some(seat) = Seat::of(state, subnet, &account) else { continue };
-            let Some(desk) = self.desk(subnet, &task) else { continue };
-            if desk.epoch != seat.epoch {
-                (desk.epoch, desk.rounds_put, desk.commit_sent, desk.reveal_sent) = (seat.epoch, 0, None, None);
-            }
-            let miners: Vec<MemberId> =
-                state.members(subnet).filter(|(_, member)| member.role == Role::Miner).map(|(id, _)| id).collect();
-            desk.board.retain(|member| miners.binary_search(&member).is_ok());
+            let Some(desk) = self.desk(&seat, &task) else { continue };
+            desk.open(seat.epoch);
+            let miners = state.members(subnet).filter(|(_, member)| member.role == Role::Miner);
+            let miners: BTreeMap<MemberId, PublicKey> = miners.map(|(id, member)| (id, member.operator)).collect();
             let revealed = state.member(subnet, seat.member).and_then(|member| member.last_reveal);
             #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]
             let age = seat.height.saturating_sub(revealed.unwrap_or(0)) as f64;
             metrics::gauge!("starling_weights_age_heights", "subnet" => subnet.to_string()).set(age);
             self.challenge(&seat, finalised.hash, miners);
             actions.extend(self.reveal(&seat));
-            actions.extend(self.commit(&seat));
+            actions.extend(self.commit(&seat, state));
         }
         if !actions.is_empty() {
             self.send(actions, state.height(), context);
@@ -220,10 +208,10 @@ impl Scorer {
     }
 
     /// Puts one round of challenges when it is due.
-    fn challenge(&mut self, seat: &Seat, tip: Digest, miners: Vec<MemberId>) {
+    fn challenge(&mut self, seat: &Seat, tip: Digest, operators: BTreeMap<MemberId, PublicKey>) {
         let due = seat.rounds_due(self.params.rounds);
         let Some(desk) = self.desks.get_mut(&seat.subnet) else { return };
-        if desk.rounds_put >= due || miners.is_empty() {
+        if desk.rounds_put >= due || operators.is_empty() {
             return;
         }
         if desk.rounds_put == 0 {
@@ -242,9 +230,9 @@ impl Scorer {
         self.next_challenge += 1;
         let id = self.next_challenge;
         let (subnet, query, deadline_ms) = (seat.subnet, challenge.query.clone(), self.params.deadline_ms);
-        let name = hash("starling/1 challenge name", &[&seed.0]);
-        self.in_flight.insert(id, InFlight { subnet, challenge });
-        if !tell(&self.links.challenge, Challenge { id, name, subnet, query, deadline_ms, members: miners }) {
+        let (name, members) = (Round::name(seed), operators.keys().copied().collect());
+        self.in_flight.insert(id, Round { subnet, epoch: seat.epoch, seed, name, challenge, operators });
+        if !tell(&self.links.challenge, Challenge { id, name, subnet, query, deadline_ms, members }) {
             self.in_flight.remove(&id);
         }
     }
@@ -256,49 +244,72 @@ impl Scorer {
         if !seat.unrevealed || desk.reveal_sent.is_some_and(|sent| seat.height < sent + RESEND_HEIGHTS) {
             return None;
         }
-        let Some(sealed) = self.sealed.iter().find(|s| s.subnet == seat.subnet && s.epoch == epoch) else {
+        desk.reveal_sent = Some(seat.height);
+        if !self.params.conduct.reveals() {
+            return None;
+        }
+        let Some(Sealed { subnet, opening, .. }) = self.shelf.sealed(seat.subnet, epoch) else {
             metrics::counter!("starling_weights_forfeited_total").increment(1);
             tracing::warn!(subnet = %seat.subnet, epoch, "a commit of ours cannot be opened: its vector is lost");
             return None;
         };
-        desk.reveal_sent = Some(seat.height);
-        let (subnet, member) = (seat.subnet, seat.member);
-        Some(Action::WeightsReveal { subnet, mechanism: 0, epoch, member, opening: sealed.opening.clone() })
+        Some(Action::WeightsReveal { subnet, mechanism: 0, epoch, member: seat.member, opening })
     }
 
-    /// The commit of this epoch's vector, when it is due and not just sent. The vector is made once, and remembered before
-    /// its commit goes out.
-    fn commit(&mut self, seat: &Seat) -> Option<Action> {
-        let desk = self.desks.get_mut(&seat.subnet)?;
+    /// The commit of this epoch's vector, when it is due and not just sent.
+    fn commit(&mut self, seat: &Seat, state: &State) -> Option<Action> {
+        let desk = self.desks.get(&seat.subnet)?;
         if !seat.commit_due() || desk.commit_sent.is_some_and(|sent| seat.height < sent + RESEND_HEIGHTS) {
             return None;
         }
-        let Seat { subnet, epoch, member, .. } = *seat;
-        if !self.sealed.iter().any(|s| s.subnet == subnet && s.epoch == epoch) {
-            let scores = desk.board.close_epoch();
-            let weights = quantise::weights(&scores, desk.task.chance_level());
-            if !scores.is_empty() {
-                let mean = scores.values().sum::<f64>() / scores.len() as f64;
-                metrics::gauge!("starling_miner_score_ratio", "subnet" => subnet.to_string()).set(mean);
-            }
-            let weights = canonical_weights(weights);
-            if weights.is_empty() {
-                return None;
-            }
-            desk.last_vector = weights.iter().copied().collect();
-            let salt = salt(&self.params.account, &self.params.chain, subnet, 0, epoch);
-            self.sealed.push(Sealed { subnet, epoch, opening: Opening::bare(Width::Two, weights, salt) });
-            let surplus = self.sealed.len().saturating_sub(SEALED_MAX * self.desks.len().max(1));
-            self.sealed.drain(..surplus);
-            (self.params.remember)(self.sealed.clone());
-        }
-        let sealed = self.sealed.iter().find(|s| s.subnet == subnet && s.epoch == epoch)?;
+        let Seat { subnet, epoch, member, operator, version, .. } = *seat;
+        let Sealed { opening, .. } = match self.shelf.sealed(subnet, epoch) {
+            Some(sealed) => sealed,
+            None => self.seal(seat, state)?,
+        };
+        let desk = self.desks.get_mut(&subnet)?;
+        desk.last_row = opening.row.iter().copied().collect();
+        desk.commit_sent = Some(seat.height);
         let chain = self.params.chain;
-        let by = Author { chain, subnet, mechanism: 0, period: epoch, validator: member, operator: seat.operator };
-        let hash = sealed.opening.commitment(&by);
-        self.desks.get_mut(&subnet)?.commit_sent = Some(seat.height);
-        let version = seat.version;
+        let by = Author { chain, subnet, mechanism: 0, period: epoch, validator: member, operator };
+        let hash = opening.commitment(&by);
         Some(Action::WeightsCommit { subnet, mechanism: 0, epoch, member, version, hash })
+    }
+
+    /// Makes this epoch's log and vector, once, and keeps both. `None`: there is nothing to say, or no way to keep it.
+    fn seal(&mut self, seat: &Seat, state: &State) -> Option<Sealed> {
+        let Seat { subnet, epoch, member, .. } = *seat;
+        let width = Width::of(state.subnet(subnet)?.rules.width);
+        let Params { chain, deadline_ms, samples, .. } = self.params;
+        let desk = self.desks.get_mut(&subnet).filter(|desk| !desk.is_sealed())?;
+        let rules = desk.rules(deadline_ms, samples, width);
+        let log = desk.seal(chain, subnet, member, rules);
+        if !desk.board.scores.is_empty() {
+            let sum: f64 = desk.board.scores.values().map(|score| part(*score)).sum();
+            let mean = sum / desk.board.scores.len() as f64;
+            metrics::gauge!("starling_miner_score_ratio", "subnet" => subnet.to_string()).set(mean);
+        }
+        let row = self.params.conduct.row(state, subnet, width, log.row());
+        if row.is_empty() {
+            return None;
+        }
+        let opening = Opening {
+            scorer_digest: log.head.scorer,
+            params_digest: rules.digest(),
+            log_root: log.root(),
+            log_len: log.leaf_count(),
+            width,
+            row,
+            salt: salt(&self.params.operator, &chain, subnet, 0, epoch),
+        };
+        let sealed = Sealed { subnet, epoch, opening };
+        match self.shelf.keep(&sealed, &log) {
+            Ok(()) => Some(sealed),
+            Err(error) => {
+                tracing::warn!(%subnet, epoch, %error, "a vector cannot be kept, so it is not committed");
+                None
+            }
+        }
     }
 
     /// Signs with the ledger's next nonces and publishes, in order.
@@ -322,45 +333,46 @@ impl Scorer {
         }));
     }
 
-    /// Has the answers of a challenge judged off this thread, and puts the scores on the board.
+    /// Has the answers of a challenge judged off this thread, and puts them into the epoch's log.
     fn judge(&mut self, collected: AnswersCollected, context: &mut Context<Self>) {
-        let Some(InFlight { subnet, challenge }) = self.in_flight.remove(&collected.challenge) else { return };
-        let Some(desk) = self.desks.get(&subnet) else { return };
-        let (members, answers): (Vec<MemberId>, Vec<Given>) = collected
-            .answers
-            .into_iter()
-            .map(|c| (c.member, Given { answer: c.answer, latency_ms: c.latency_ms }))
-            .unzip();
-        let deadline_ms = self.params.deadline_ms;
-        let job = Job::Score { task: Arc::clone(&desk.task), challenge, answers, deadline_ms };
+        let Some(round) = self.in_flight.remove(&collected.challenge) else { return };
+        let Some(desk) = self.desks.get(&round.subnet) else { return };
+        let (subnet, epoch, deadline_ms) = (round.subnet, round.epoch, self.params.deadline_ms);
+        let entries = round.entries(self.params.chain, deadline_ms, collected.answers);
+        let given =
+            |(entry, answer): &(Entry, Option<Answer>)| Given { answer: answer.clone(), arrival: entry.arrival };
+        let answers = entries.iter().map(given).collect();
+        let job = Job::Score { task: Arc::clone(&desk.task), challenge: round.challenge, answers };
         let run = RunJob { job, lane: Lane::Cpu, deadline_ms: 30_000, cancel: Cancel::new() };
         let done = ask(&self.links.run_job, run, Duration::from_secs(35));
         context.spawn(done.into_actor(self).map(move |done, actor, _| match done {
-            Ok(Ok(Done::Scored(scores))) => actor.record(subnet, &members, &scores),
+            Ok(Ok(Done::Scored(marks))) => {
+                if let Some(desk) = actor.desks.get_mut(&subnet) {
+                    desk.record(epoch, entries, marks);
+                }
+            }
             other => tracing::warn!(%subnet, ?other, "answers were not judged"),
         }));
-    }
-
-    fn record(&mut self, subnet: SubnetId, members: &[MemberId], scores: &[SampleScores]) {
-        let Some(desk) = self.desks.get_mut(&subnet) else { return };
-        for (member, samples) in members.iter().zip(scores) {
-            desk.board.record(*member, samples);
-        }
     }
 
     fn opinions(&self) -> Opinions {
         let of_desk = |desk: &Desk| {
             let mut opinions: BTreeMap<MemberId, Opinion> = BTreeMap::new();
-            for (member, score) in desk.board.scores() {
-                opinions.entry(member).or_default().score = Some(score);
+            for (member, score) in &desk.board.scores {
+                opinions.entry(*member).or_default().score = Some(part(*score));
             }
-            for (member, weight) in &desk.last_vector {
+            for (member, weight) in &desk.last_row {
                 opinions.entry(*member).or_default().weight = Some(*weight);
             }
             opinions
         };
         self.desks.iter().map(|(subnet, desk)| (*subnet, of_desk(desk))).collect()
     }
+}
+
+/// A score for people.
+fn part(score: u32) -> f64 {
+    f64::from(score) / f64::from(u32::MAX)
 }
 
 impl Actor for Scorer {
@@ -378,6 +390,20 @@ impl Handler<AnswersCollected> for Scorer {
     type Result = ();
     fn handle(&mut self, collected: AnswersCollected, context: &mut Self::Context) {
         self.judge(collected, context);
+    }
+}
+
+impl Handler<LogAsked> for Scorer {
+    type Result = ();
+    fn handle(&mut self, LogAsked { wish, ticket }: LogAsked, _: &mut Self::Context) {
+        tell(&self.links.reply_log, ReplyLog { ticket, piece: self.shelf.piece(&wish) });
+    }
+}
+
+impl Handler<ReadLog> for Scorer {
+    type Result = Option<LogPiece>;
+    fn handle(&mut self, ReadLog(wish): ReadLog, _: &mut Self::Context) -> Self::Result {
+        self.shelf.piece(&wish)
     }
 }
 

@@ -58,7 +58,8 @@ impl Seat {
         })
     }
 
-    fn commit_from(&self) -> Height {
+    /// The first height at which this epoch's vector is committed.
+    pub fn commit_from(&self) -> Height {
         self.next_open.saturating_sub(COMMIT_LEAD).max(self.opened + 1)
     }
 

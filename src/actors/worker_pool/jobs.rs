@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::lanes::{BatchKey, Class};
 use crate::ml::engine::{EngineError, Handle, Inferred, Progress};
+use crate::ml::mark::Mark;
 use crate::ml::model::Artifact;
-use crate::ml::task::{self, MinerSpec, Quality, SampleScores, Task};
+use crate::ml::task::{self, MinerSpec, Quality, Task};
 use crate::protocol::query::{Answer, Query};
 
 /// What kind of engine works in a lane.
@@ -67,7 +68,8 @@ impl Drop for CancelOnDrop {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Given {
     pub answer: Option<Answer>,
-    pub latency_ms: u64,
+    /// The sixteenth of the deadline in which it came.
+    pub arrival: u8,
 }
 
 /// Work for one worker.
@@ -79,7 +81,7 @@ pub enum Job {
     /// Train a miner's model from fresh weights.
     Train { task: String, spec: MinerSpec, progress: Option<watch::Sender<Option<Progress>>> },
     /// Judge what was said to one challenge.
-    Score { task: Arc<dyn Task>, challenge: Arc<task::Challenge>, answers: Vec<Given>, deadline_ms: u64 },
+    Score { task: Arc<dyn Task>, challenge: Arc<task::Challenge>, answers: Vec<Given> },
     /// What a loaded model is worth on its task's whole held-out set.
     Quality { task: String, model: Handle },
 }
@@ -124,7 +126,7 @@ pub enum Done {
         compute_ms: u64,
     },
     /// In the order of the answers given.
-    Scored(Vec<SampleScores>),
+    Scored(Vec<Mark>),
     Judged(Quality),
 }
 

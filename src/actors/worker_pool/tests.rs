@@ -13,7 +13,8 @@ use crate::actors::mail::{ask, mailbox, start, to};
 use crate::ml::engine::cpu::CpuEngine;
 use crate::ml::engine::random::RandomEngine;
 use crate::ml::engine::{Caps, Control, Determinism, EngineError, EvalJob, Evaluated, Inferred, Info, Sink, Trained};
-use crate::ml::task::{self, MinerSpec, Outcome, Task};
+use crate::ml::mark::Mark;
+use crate::ml::task::{self, MinerSpec, Task};
 use crate::ml::train::TrainJob;
 use crate::protocol::ids::Digest;
 use crate::protocol::query::{Answer, CLASSES, PIXELS, Query, Usage};
@@ -282,12 +283,12 @@ fn a_model_is_trained_loaded_asked_scored_and_measured() {
         let Ok(Done::Answered { inferred, .. }) = run(&pool, Lane::Cpu, infer()).await else { panic!() };
         let Ok(Done::Answered { inferred: guessed, .. }) = run(&pool, Lane::Random, infer()).await else { panic!() };
 
-        let given = |answer| Given { answer, latency_ms: 5 };
+        let given = |answer| Given { answer, arrival: 1 };
         let answers = vec![given(Some(inferred.answer)), given(Some(guessed.answer)), given(None)];
-        let score = Job::Score { task: vision, challenge: Arc::clone(&challenge), answers, deadline_ms: 1_000 };
+        let score = Job::Score { task: vision, challenge: Arc::clone(&challenge), answers };
         let Ok(Done::Scored(scores)) = run(&pool, Lane::Cpu, score).await else { panic!() };
-        assert!(scores[0].mean() > scores[1].mean() && scores[1].mean() > scores[2].mean(), "{scores:?}");
-        assert_eq!(scores[2].outcome, Outcome::Missing);
+        assert!(scores[0].score > scores[1].score && scores[1].score > scores[2].score, "{scores:?}");
+        assert_eq!(scores[2], Mark::default());
 
         let Ok(Done::Judged(quality)) = run(&pool, Lane::Cpu, Job::Quality { task: "vision".to_owned(), model }).await
         else {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{Cancel, Done, EngineMaker, Given, Job, JobError};
 use crate::ml::batch;
 use crate::ml::engine::{Control, Engine, EngineError, Handle, Inferred, Progress, no_sink};
+use crate::ml::mark::mark;
 use crate::ml::model::Artifact;
 use crate::ml::task::{self, Challenge, MinerSpec, Task};
 use crate::protocol::query::Query;
@@ -140,9 +141,7 @@ fn run_one(engine: &mut dyn Engine, job: Job, limits: &Limits) -> Result<Done, J
     match job {
         Job::Infer { model, query, pieces } => infer(engine, model, &query, pieces, limits),
         Job::Train { task, spec, progress } => train(engine, &task, &spec, progress.as_ref(), limits),
-        Job::Score { task, challenge, answers, deadline_ms } => {
-            score(task.as_ref(), &challenge, &answers, deadline_ms, limits)
-        }
+        Job::Score { task, challenge, answers } => score(task.as_ref(), &challenge, &answers, limits),
         Job::Quality { task, model } => {
             let task = task::open(&task).map_err(|error| JobError::Task(error.to_string()))?;
             let should_stop = || limits.reached();
@@ -256,19 +255,13 @@ fn train(
     Ok(Done::Trained { artifact, losses: trained.losses, compute_ms: ms_since(start) })
 }
 
-fn score(
-    task: &dyn Task,
-    challenge: &Challenge,
-    answers: &[Given],
-    deadline_ms: u64,
-    limits: &Limits,
-) -> Result<Done, JobError> {
+fn score(task: &dyn Task, challenge: &Challenge, answers: &[Given], limits: &Limits) -> Result<Done, JobError> {
     let mut scores = Vec::with_capacity(answers.len());
     for given in answers {
         if limits.reached() {
             return limits.judged(Err(EngineError::Stopped { steps: scores.len() as u64 }));
         }
-        scores.push(task.score(challenge, given.answer.as_ref(), given.latency_ms, deadline_ms));
+        scores.push(mark(task, challenge, given.answer.as_ref(), given.arrival));
     }
     Ok(Done::Scored(scores))
 }

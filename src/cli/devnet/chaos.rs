@@ -201,7 +201,7 @@ mod tests {
     use crate::protocol::report::Moment;
 
     fn record() -> Record {
-        let wishes = Wishes { validators: 4, miners: 1, seed: 1, with: vec![] };
+        let wishes = Wishes { validators: 4, miners: 1, seed: 1, with: vec![], tempo: None, pace_ms: None };
         let nodes = nodes(&wishes, false).into_iter().enumerate().map(|(i, plan)| NodeRecord {
             name: plan.name.clone(),
             role: plan.role().into(),
@@ -211,6 +211,7 @@ mod tests {
             http: String::new(),
             data_dir: "/nowhere".into(),
             miner: None,
+            manner: None,
             ports: vec![],
         });
         Record::new("/nowhere".as_ref(), wishes.clone(), Moment(0), Default::default(), String::new(), nodes.collect())

@@ -74,7 +74,7 @@ fn write_node(
 ) -> Result<(), CliError> {
     make_dir(dir)?;
     write_whole(&dir.join("genesis.toml"), genesis.as_bytes())?;
-    write_whole(&dir.join("config.toml"), plan::config(node, place, bootnodes).as_bytes())?;
+    write_whole(&dir.join("config.toml"), plan::config(seed, node, place, bootnodes).as_bytes())?;
     let keys = Keystore::at(dir.join("keys"));
     // Plain keys draw nothing; sealed ones would.
     let mut chance = Chance::from_seed(*plan::key(seed, &node.name, KeyKind::Node).seed());
@@ -123,6 +123,7 @@ fn record_of(wishes: &Wishes, node: &NodePlan, place: &Place, http: String, data
         http,
         data_dir,
         miner: node.miner.clone(),
+        manner: node.manner,
         ports: Vec::new(),
     }
 }
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn the_folder_holds_what_every_node_needs_and_the_record_reads_back() {
         let dir = scratch("processes");
-        let wishes = Wishes { validators: 2, miners: 2, seed: 3, with: vec![] };
+        let wishes = Wishes { validators: 2, miners: 2, seed: 3, with: vec![], tempo: None, pace_ms: None };
         let record = processes(&dir, &wishes, gateway_port(0).unwrap(), Moment(1_700_000_000_000)).unwrap();
         assert_eq!(Record::open(&dir).unwrap(), record);
         assert_eq!(record.nodes.len(), 5);
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn containers_join_by_name_and_never_overwrite() {
         let dir = scratch("containers");
-        let wishes = Wishes { validators: 4, miners: 4, seed: 3, with: vec![] };
+        let wishes = Wishes { validators: 4, miners: 4, seed: 3, with: vec![], tempo: None, pace_ms: None };
         let record = containers(&dir, &wishes, Moment(1_700_000_000_000)).unwrap();
         assert_eq!(record.nodes.len(), 10);
         let text = fs::read_to_string(dir.join("miner-1/config.toml")).unwrap();

@@ -88,6 +88,9 @@ fn screenful(record: &Record, views: &[View], tables: &[MetagraphReport]) -> Rep
     let mut reply = Reply::default().heading(head).table(status::nodes_table(record, views));
     for table in tables {
         reply = reply.heading(format!("{} (epoch {})", table.name, table.epoch)).table(miners(record, table));
+        if record.nodes.iter().any(|node| node.manner.is_some()) {
+            reply = reply.table(validators(record, table));
+        }
     }
     reply.hint("starling ask \"The hacker said\"   asks it; Ctrl-C stops it")
 }
@@ -101,7 +104,7 @@ fn miners(record: &Record, graph: &MetagraphReport) -> Table {
     for row in rows {
         let node = record.nodes.iter().find(|node| node.account == row.account);
         let name = node.map_or_else(|| row.account.short(), |node| node.name.clone());
-        let behaviour = node.and_then(|node| node.miner.as_ref()).map(|miner| miner.behaviour.clone());
+        let behaviour = node.map(super::record::NodeRecord::behaviour);
         table.row(vec![
             name,
             behaviour.unwrap_or_default(),
@@ -109,6 +112,27 @@ fn miners(record: &Record, graph: &MetagraphReport) -> Table {
             row.incentive.to_string(),
             row.earned_last_epoch.to_string(),
             row.earned.to_string(),
+        ]);
+    }
+    table
+}
+
+/// Validators, best paid first: those that cheat are watched losing.
+fn validators(record: &Record, graph: &MetagraphReport) -> Table {
+    let mut rows: Vec<_> = graph.rows.iter().filter(|row| row.role == "validator").collect();
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.earned), row.member));
+    let mut table =
+        Table::new(&["validator", "behaviour", ">stake", ">dividend", ">earned", ">missed", ">bond"]).or("none yet");
+    for row in rows {
+        let node = record.nodes.iter().find(|node| node.account == row.account);
+        table.row(vec![
+            node.map_or_else(|| row.account.short(), |node| node.name.clone()),
+            node.map(super::record::NodeRecord::behaviour).unwrap_or_default(),
+            row.stake.to_string(),
+            row.dividends.to_string(),
+            row.earned.to_string(),
+            row.missed.to_string(),
+            row.bond.to_string(),
         ]);
     }
     table

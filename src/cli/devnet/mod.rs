@@ -79,9 +79,15 @@ pub struct Sizes {
     /// All keys and training slices follow from it [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Further miners: random, silent, late
+    /// Further miners: random, silent, late; further validators: copier, non_revealer, self_dealer
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     with: Option<Vec<String>>,
+    /// Heights of an epoch, in both subnets [default: 10]
+    #[arg(long, value_name = "HEIGHTS", value_parser = clap::value_parser!(u64).range(6..=1_000))]
+    tempo: Option<u64>,
+    /// Milliseconds between two heights [default: 1000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pace: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -118,7 +124,14 @@ impl Sizes {
         let named = config.origins.get("devnet.gateway_port").is_some_and(|origin| *origin != Origin::Default);
         let with = config.devnet.with.iter().filter_map(|name| plan::Extra::named(name)).collect();
         let section = config.devnet;
-        let wishes = Wishes { validators: section.validators, miners: section.miners, seed: section.seed, with };
+        let wishes = Wishes {
+            validators: section.validators,
+            miners: section.miners,
+            seed: section.seed,
+            with,
+            tempo: self.tempo,
+            pace_ms: self.pace,
+        };
         Ok((wishes, section.gateway_port, named))
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Behaviour, Role};
+use crate::config::{Behaviour, Manner, Role};
 use crate::ml::task::MinerSpec;
 use crate::net::peer_id_text;
 use crate::protocol::genesis::{Genesis, GenesisAccount, GenesisError, GenesisSubnet, GenesisVoter};
@@ -22,6 +22,8 @@ pub const GATEWAY: &str = "gateway";
 /// Of containers alone: the node that every other joins by.
 pub const BOOT: &str = "boot";
 
+/// How far a score of text may lie from the first when it is computed again, over 2^32.
+const REPLAY_TOLERANCE: u64 = 4_096;
 const STAKE: u64 = 1_000 * MOTES_PER_STAR;
 const BALANCE: u64 = 1_000 * MOTES_PER_STAR;
 /// What the person at the keyboard has to play with; their key lies with the gateway.
@@ -39,7 +41,7 @@ fn market(turn: usize) -> (SubnetId, &'static str) {
     if turn.is_multiple_of(2) { vision } else { text }
 }
 
-/// A miner beyond the honest ones, to see what becomes of it.
+/// Somebody beyond the honest ones, to see what becomes of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extra {
@@ -49,7 +51,16 @@ pub enum Extra {
     Silent,
     /// Honest, and joins when a third of the run is over.
     Late,
+    /// A validator that says what everybody said last.
+    Copier,
+    /// A validator that seals weights and never opens them.
+    NonRevealer,
+    /// A validator that gives everything to a miner of its own, which has an account of its own.
+    SelfDealer,
 }
+
+/// The behaviour of a self-dealer's miner.
+const FAVOURED: &str = "favoured";
 
 impl Extra {
     pub fn name(self) -> &'static str {
@@ -57,11 +68,25 @@ impl Extra {
             Self::Random => "random",
             Self::Silent => "silent",
             Self::Late => "late",
+            Self::Copier => "copier",
+            Self::NonRevealer => "non_revealer",
+            Self::SelfDealer => "self_dealer",
         }
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Random, Self::Silent, Self::Late].into_iter().find(|e| e.name() == name)
+        let all = [Self::Random, Self::Silent, Self::Late, Self::Copier, Self::NonRevealer, Self::SelfDealer];
+        all.into_iter().find(|e| e.name() == name)
+    }
+
+    /// What a validator of this kind is told; none of miners.
+    pub fn manner(self) -> Option<Manner> {
+        match self {
+            Self::Random | Self::Silent | Self::Late => None,
+            Self::Copier => Some(Manner::Copier),
+            Self::NonRevealer => Some(Manner::NonRevealer),
+            Self::SelfDealer => Some(Manner::SelfDealer),
+        }
     }
 }
 
@@ -72,6 +97,11 @@ pub struct Wishes {
     pub miners: u32,
     pub seed: u64,
     pub with: Vec<Extra>,
+    /// Heights of an epoch, and milliseconds between two heights, where others than a devnet's own.
+    #[serde(default)]
+    pub tempo: Option<u64>,
+    #[serde(default)]
+    pub pace_ms: Option<u64>,
 }
 
 /// What one miner is to learn and how it behaves.
@@ -110,7 +140,7 @@ impl MinerPlan {
         match Extra::named(&self.behaviour) {
             Some(Extra::Random) => Behaviour::Random,
             Some(Extra::Silent) => Behaviour::Silent,
-            Some(Extra::Late) | None => Behaviour::Honest,
+            _ => Behaviour::Honest,
         }
     }
 }
@@ -121,11 +151,15 @@ pub struct NodePlan {
     pub name: String,
     pub roles: Vec<Role>,
     pub miner: Option<MinerPlan>,
+    /// Of validators that are not honest.
+    pub manner: Option<Extra>,
+    /// The node whose miner a self-dealer favours.
+    pub favours: Option<String>,
 }
 
 impl NodePlan {
     fn new(name: impl Into<String>, roles: &[Role]) -> Self {
-        Self { name: name.into(), roles: roles.to_vec(), miner: None }
+        Self { name: name.into(), roles: roles.to_vec(), miner: None, manner: None, favours: None }
     }
 
     pub fn is(&self, role: Role) -> bool {
@@ -196,12 +230,31 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
     }
     for (i, extra) in wishes.with.iter().enumerate() {
         let before = wishes.with.iter().take(i).filter(|e| *e == extra).count();
+        let name = format!("{}-{}", extra.name().replace('_', "-"), before + 1);
+        if extra.manner().is_some() {
+            nodes.extend(cheats(*extra, before, &name));
+            continue;
+        }
         // A late one that is better than most, so that its rise can be seen.
         let spec = MinerSpec { seed: 900 + i as u64, ..MinerSpec::graded(market(before).1, 1, 5) };
         let miner = Some(MinerPlan::new(before, spec, Some(*extra)));
-        nodes.push(NodePlan { miner, ..NodePlan::new(format!("{}-{}", extra.name(), before + 1), &[Role::Miner]) });
+        nodes.push(NodePlan { miner, ..NodePlan::new(name, &[Role::Miner]) });
     }
     nodes
+}
+
+/// A validator that is not honest, and what goes with it.
+fn cheats(extra: Extra, before: usize, name: &str) -> Vec<NodePlan> {
+    let validator = NodePlan { manner: Some(extra), ..NodePlan::new(name, &[Role::Validator]) };
+    if extra != Extra::SelfDealer {
+        return vec![validator];
+    }
+    let favoured = format!("{name}-miner");
+    // The least of its market: what it is given it does not earn by its answers.
+    let spec = MinerSpec { seed: 950 + before as u64, ..MinerSpec::graded(market(before).1, 5, 6) };
+    let miner = MinerPlan { behaviour: FAVOURED.to_owned(), ..MinerPlan::new(before, spec, None) };
+    let own = NodePlan { miner: Some(miner), ..NodePlan::new(favoured.clone(), &[Role::Miner]) };
+    vec![NodePlan { favours: Some(favoured), ..validator }, own]
 }
 
 /// The keystore's name of a kind of key.
@@ -250,8 +303,17 @@ pub fn genesis(wishes: &Wishes, nodes: &[NodePlan], now_ms: u64) -> Result<(Stri
             });
         }
     }
+    if let Some(pace_ms) = wishes.pace_ms {
+        (genesis.parameters.interval_ms, genesis.parameters.idle_ms) = (pace_ms, pace_ms);
+    }
     for (id, task) in SUBNETS {
-        let rules = SubnetRules::defaults(NetworkKind::Devnet);
+        let mut rules = SubnetRules::defaults(NetworkKind::Devnet);
+        if let Some(tempo) = wishes.tempo {
+            rules.tempo = tempo;
+            rules.reveal_window = rules.reveal_window.min(tempo);
+        }
+        // One program judges here: what it computes again must be the same, and a logarithm nearly so on another machine.
+        (rules.replay, rules.replay_tolerance) = if task == "text" { (1, REPLAY_TOLERANCE) } else { (0, 0) };
         genesis.subnets.push(GenesisSubnet { id, name: task.to_owned(), task: task.to_owned(), rules });
     }
     genesis.seal()
@@ -273,7 +335,7 @@ pub fn bootnodes(seed: u64, of: &str, nodes: &[(NodePlan, Place)]) -> Vec<String
 }
 
 /// The configuration file of a node. Its paths are its own folder, so that the folder can be mounted anywhere.
-pub fn config(node: &NodePlan, place: &Place, bootnodes: &[String]) -> String {
+pub fn config(seed: u64, node: &NodePlan, place: &Place, bootnodes: &[String]) -> String {
     let list = |items: &[String]| items.iter().map(|i| format!("{i:?}")).collect::<Vec<_>>().join(", ");
     let roles: Vec<String> = node.roles.iter().map(|r| r.name().to_owned()).collect();
     let mut text = format!(
@@ -303,6 +365,10 @@ pub fn config(node: &NodePlan, place: &Place, bootnodes: &[String]) -> String {
             miner.seed
         );
     }
+    if let Some(manner) = node.manner.and_then(Extra::manner) {
+        let favours: Vec<String> = node.favours.iter().map(|name| account(seed, name).to_string()).collect();
+        text += &format!("\n[validator]\nbehaviour = {:?}\nfavours = [{}]\n", manner.name(), list(&favours));
+    }
     // Many nodes share a few cores: one thread of work each.
     text += "\n[pool]\nthreads = 1\n\n[artifacts]\nquota_mb = 256\nsurvey_s = 3\n\n[log]\nfilter = \"info,libp2p_gossipsub=error\"\nformat = \"human\"\n";
     text
@@ -316,7 +382,7 @@ mod tests {
     use crate::config::layers::Layered;
 
     fn wishes(validators: u32, miners: u32, with: &[Extra]) -> Wishes {
-        Wishes { validators, miners, seed: 7, with: with.to_vec() }
+        Wishes { validators, miners, seed: 7, with: with.to_vec(), tempo: None, pace_ms: None }
     }
 
     fn placed(nodes: &[NodePlan]) -> Vec<(NodePlan, Place)> {
@@ -358,16 +424,36 @@ mod tests {
     }
 
     #[test]
+    fn validators_that_cheat_are_told_how_and_a_self_dealer_has_a_miner_of_another_account() {
+        let extras = [Extra::Copier, Extra::NonRevealer, Extra::SelfDealer];
+        let nodes = nodes(&wishes(4, 6, &extras), false);
+        let names: Vec<&str> = nodes.iter().skip(11).map(|n| n.name.as_str()).collect();
+        assert_eq!(names, ["copier-1", "non-revealer-1", "self-dealer-1", "self-dealer-1-miner"]);
+        let places = placed(&nodes);
+        let text = |name: &str| {
+            let (node, place) = places.iter().find(|(node, _)| node.name == name).unwrap();
+            config(7, node, place, &[])
+        };
+        assert!(text("copier-1").contains("behaviour = \"copier\""));
+        assert!(text("self-dealer-1").contains(&account(7, "self-dealer-1-miner").to_string()));
+        assert_ne!(account(7, "self-dealer-1"), account(7, "self-dealer-1-miner"));
+        let pace = Wishes { tempo: Some(6), pace_ms: Some(250), ..wishes(4, 6, &[]) };
+        let (_, made) = genesis(&pace, &nodes, 1_700_000_000_000).unwrap();
+        assert_eq!((made.parameters.interval_ms, made.subnets[0].rules.tempo), (250, 6));
+    }
+
+    #[test]
     fn every_configuration_is_one_the_node_reads() {
         for containers in [false, true] {
-            let nodes = nodes(&wishes(4, 4, &[Extra::Silent]), containers);
+            let extras = [Extra::Silent, Extra::Copier, Extra::SelfDealer];
+            let nodes = nodes(&wishes(4, 4, &extras), containers);
             let places: Vec<(NodePlan, Place)> = if containers {
                 nodes.iter().map(|n| (n.clone(), Place::container(n))).collect()
             } else {
                 placed(&nodes)
             };
             for (node, place) in &places {
-                let text = config(node, place, &bootnodes(7, &node.name, &places));
+                let text = config(7, node, place, &bootnodes(7, &node.name, &places));
                 let mut layered = Layered::default();
                 layered.add_text(&text, std::path::Path::new("/swarm/x/config.toml")).unwrap();
                 let own: toml::Table = text.parse().unwrap();

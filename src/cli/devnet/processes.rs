@@ -182,6 +182,7 @@ mod tests {
             http: String::new(),
             data_dir: dir,
             miner: None,
+            manner: None,
             ports: vec![],
         }
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::{MinerPlan, Wishes};
+use super::plan::{Extra, MinerPlan, Wishes};
 use crate::cli::error::CliError;
 use crate::protocol::ids::{AccountId, ChainId, NodeId};
 use crate::protocol::report::Moment;
@@ -47,6 +47,9 @@ pub struct NodeRecord {
     pub http: String,
     pub data_dir: PathBuf,
     pub miner: Option<MinerPlan>,
+    /// Of validators that are not honest.
+    #[serde(default)]
+    pub manner: Option<Extra>,
     /// Every port it binds on loopback: links, HTTP, gateway.
     pub ports: Vec<u16>,
 }
@@ -129,6 +132,15 @@ impl Record {
 }
 
 impl NodeRecord {
+    /// How it behaves, in one word.
+    pub fn behaviour(&self) -> String {
+        match (&self.miner, self.manner) {
+            (Some(miner), _) => miner.behaviour.clone(),
+            (None, Some(manner)) => manner.name().to_owned(),
+            (None, None) => "honest".to_owned(),
+        }
+    }
+
     pub fn log(&self) -> PathBuf {
         self.data_dir.join("log")
     }

@@ -180,6 +180,10 @@ pub fn known(record: &Record) -> (BTreeMap<AccountId, Known>, Vec<String>) {
         let behaviour = miner.behaviour.clone();
         known.insert(node.account, Known { node: node.name.clone(), behaviour, true_quality });
     }
+    for node in record.nodes.iter().filter(|node| node.role == "validator") {
+        let known_as = Known { node: node.name.clone(), behaviour: node.behaviour(), true_quality: 0.0 };
+        known.insert(node.account, known_as);
+    }
     (known, failures)
 }
 
@@ -189,7 +193,7 @@ fn quality(node: &NodeRecord, miner: &MinerPlan) -> Result<f64, String> {
         Some(Extra::Silent) => return Ok(0.0),
         // Guessing one of ten is right once in ten; a flat distribution over bytes tells nothing.
         Some(Extra::Random) => return Ok(if miner.task == "vision" { 1.0 / CLASSES as f64 } else { 0.0 }),
-        Some(Extra::Late) | None => {}
+        _ => {}
     }
     let path = node.data_dir.join("models").join(format!("{}.safetensors", miner.subnet));
     let bytes = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;

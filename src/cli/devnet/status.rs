@@ -96,9 +96,10 @@ mod tests {
             http: "http://127.0.0.1:2".into(),
             data_dir: "/nowhere/miner-1".into(),
             miner: None,
+            manner: None,
             ports: vec![1, 2],
         };
-        let wishes = Wishes { validators: 0, miners: 1, seed: 1, with: vec![] };
+        let wishes = Wishes { validators: 0, miners: 1, seed: 1, with: vec![], tempo: None, pace_ms: None };
         let url = "http://127.0.0.1:8080".to_owned();
         let record = Record::new("/nowhere".as_ref(), wishes, Moment(0), Default::default(), url, vec![node]);
         let reply = status(&record).unwrap();

@@ -68,6 +68,24 @@ pub struct SubnetSummary {
     /// Between true quality and incentive; none when there is nothing to rank.
     pub spearman: Option<f64>,
     pub miners: Vec<MinerSummary>,
+    pub validators: Vec<ValidatorSummary>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ValidatorSummary {
+    pub member: MemberId,
+    pub node: String,
+    pub behaviour: String,
+    pub stake: Motes,
+    /// The mean of the last few closed epochs.
+    pub dividend: f64,
+    pub earned: Motes,
+    pub display: String,
+    /// Commits that were not opened in time.
+    pub missed: u32,
+    /// What is left of its seat's bond.
+    pub bond: Motes,
+    pub last_reveal: Option<Epoch>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -151,6 +169,30 @@ fn subnet(tables: &[&MetagraphReport], kind: String, known: &BTreeMap<AccountId,
             }
         })
         .collect();
+    let dividend = |member: MemberId| {
+        let seen: Vec<f64> = recent
+            .iter()
+            .filter_map(|table| table.rows.iter().find(|row| row.member == member))
+            .map(|row| float(row.dividends))
+            .collect();
+        seen.iter().sum::<f64>() / seen.len().max(1) as f64
+    };
+    let validator = |row: &MetagraphRow| {
+        let known = known.get(&row.account);
+        ValidatorSummary {
+            member: row.member,
+            node: known.map_or_else(|| row.account.short(), |k| k.node.clone()),
+            behaviour: known.map_or_else(|| "unknown".to_owned(), |k| k.behaviour.clone()),
+            stake: row.stake,
+            dividend: dividend(row.member),
+            earned: row.earned,
+            display: row.earned.to_string(),
+            missed: row.missed,
+            bond: row.bond,
+            last_reveal: row.last_reveal,
+        }
+    };
+    let validators = last.rows.iter().filter(|row| row.role == "validator").map(validator).collect();
     let pairs: Vec<(f64, f64)> = rows.iter().map(|row| (row.true_quality, row.incentive)).collect();
     rows.sort_by(|a, b| b.true_quality.total_cmp(&a.true_quality));
     Some(SubnetSummary {
@@ -161,6 +203,7 @@ fn subnet(tables: &[&MetagraphReport], kind: String, known: &BTreeMap<AccountId,
         epochs,
         spearman: spearman(&pairs).filter(|_| epochs > 0),
         miners: rows,
+        validators,
     })
 }
 
@@ -229,7 +272,28 @@ fn judge(summary: &Summary) -> Vec<String> {
             }
         }
     }
+    for subnet in summary.subnets.iter().filter(|s| s.epochs >= EPOCHS_JUDGED) {
+        failures.extend(cheats_that_pay(subnet));
+    }
     failures
+}
+
+/// Validators that cheat and earn more than the honest ones do on average. A copier's lag is too small a loss to be
+/// judged over a short run; it is shown and not judged.
+fn cheats_that_pay(subnet: &SubnetSummary) -> Vec<String> {
+    let honest: Vec<u64> = subnet.validators.iter().filter(|v| v.behaviour == "honest").map(|v| v.earned.0).collect();
+    let mean = honest.iter().fold(0, |sum: u64, earned| sum.saturating_add(*earned)) / honest.len().max(1) as u64;
+    let losing = [Extra::NonRevealer.name(), Extra::SelfDealer.name()];
+    let cheats = subnet.validators.iter().filter(|v| losing.contains(&v.behaviour.as_str()));
+    cheats
+        .filter(|v| v.earned.0 > mean)
+        .map(|v| {
+            format!(
+                "{}: {} is a {} and earned {}, more than honest validators",
+                subnet.name, v.node, v.behaviour, v.display
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -300,6 +364,27 @@ mod tests {
         }
         // Too early to judge pay.
         assert_eq!(summarise(seen(tables[..2].to_vec()), &people).failures, Vec::<String>::new());
+    }
+
+    #[test]
+    fn validators_are_shown_and_those_that_cheat_must_lose() {
+        let validator = |member: u32, earned: u64| MetagraphRow {
+            role: "validator".into(),
+            dividends: Share::of(earned, 100),
+            missed: 3,
+            ..row(member, 0, earned)
+        };
+        let table = |epoch| {
+            table(epoch, vec![row(1, 60, 600), row(2, 40, 400), validator(7, 40), validator(8, 41), validator(9, 60)])
+        };
+        let mut people = known(&[(1, 0.9, "honest"), (2, 0.5, "honest"), (7, 0.0, "honest"), (8, 0.0, "copier")]);
+        people.extend(known(&[(9, 0.0, "self_dealer")]));
+        let summary = summarise(seen((1..5).map(table).collect()), &people);
+        assert_eq!(summary.failures.len(), 1, "{:?}", summary.failures);
+        assert!(summary.failures[0].contains("m9 is a self_dealer"), "{:?}", summary.failures);
+        let validators = &summary.subnets[0].validators;
+        assert_eq!(validators.iter().map(|v| (v.earned.0, v.missed)).collect::<Vec<_>>(), [(40, 3), (41, 3), (60, 3)]);
+        assert!((validators[0].dividend - 0.4).abs() < 1e-6);
     }
 
     #[test]

@@ -85,7 +85,9 @@ impl Up {
         let asked = self.sizes.validators.is_some()
             || self.sizes.miners.is_some()
             || self.sizes.seed.is_some()
-            || self.sizes.with.is_some();
+            || self.sizes.with.is_some()
+            || self.sizes.tempo.is_some()
+            || self.sizes.pace.is_some();
         let anew = "`starling devnet reset` forgets it; or name another folder with --dir";
         if asked && old.wishes != *wishes {
             let message = format!("the stopped devnet in {} has other nodes than asked for", old.dir.display());
@@ -192,6 +194,19 @@ fn report(summary: &Summary, record: &Record, ready_ms: u64) -> Reply {
                 maybe(miner.score),
                 format!("{:.2} %", miner.incentive * 100.0),
                 miner.display.clone(),
+            ]);
+        }
+        reply = reply.table(table);
+        let mut table = Table::new(&["validator", "behaviour", ">stake", ">dividend", ">earned", ">missed", ">bond"]);
+        for validator in &subnet.validators {
+            table.row(vec![
+                validator.node.clone(),
+                validator.behaviour.clone(),
+                validator.stake.to_string(),
+                format!("{:.2} %", validator.dividend * 100.0),
+                validator.display.clone(),
+                validator.missed.to_string(),
+                validator.bond.to_string(),
             ]);
         }
         reply = reply.table(table);

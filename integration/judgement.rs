@@ -1,0 +1,141 @@
+//! Judging the judges in a world: logs that replay, logs that were tampered with, validators that cheat, crash, or hide.
+
+use starling::actors::query_dispatcher::Behaviour;
+use starling::actors::scorer::Conduct;
+use starling::ledger::rows::{Commit, Member};
+use starling::ml::task::MinerSpec;
+use starling::net::memory::Weather;
+use starling::protocol::ids::{Epoch, MemberId};
+use starling::protocol::report::ReplayRow;
+use starling::protocol::score_log::ScoreLog;
+use starling::protocol::transaction::Role;
+use starling::store::kv::{Kv, Table, Write};
+
+use super::world::{Plan, VISION, World, run};
+
+/// Everybody in a seat, one honest miner and one that guesses.
+async fn settled(world: &World, validators: usize) {
+    world.start_all();
+    world.reach(&(0..validators).collect::<Vec<_>>(), 3, 60).await;
+    for of in 0..validators {
+        world.register(of, Role::Validator).await;
+    }
+    for (of, behaviour) in [(validators, Behaviour::Honest), (validators + 1, Behaviour::Random)] {
+        world.register(of, Role::Miner).await;
+        world.mine(of, behaviour, MinerSpec::graded("vision", 1, 3)).await;
+    }
+}
+
+async fn forward(world: &World, heights: u64) {
+    let tip = world.height(0).await;
+    world.reach(&[0], tip + heights, heights * 4).await;
+}
+
+async fn seat(world: &World, of: usize) -> (MemberId, Member) {
+    let view = world.view(0).await;
+    let id = view.state.member_of(VISION, Role::Validator, &world.account(of)).expect("a seat");
+    (id, view.state.member(VISION, id).expect("a member").clone())
+}
+
+/// The last epoch whose reveals are over.
+async fn revealed(world: &World) -> Epoch {
+    let view = world.view(0).await;
+    let subnet = view.state.subnet(VISION).expect("a subnet");
+    subnet.epoch - subnet.rules.conceal - u64::from(subnet.settle_at.is_some())
+}
+
+/// What a citizen's node finds when it does the sums again.
+async fn replay(world: &World, of: usize, epoch: Epoch) -> Vec<ReplayRow> {
+    world.asks(of).replay_epoch(VISION, epoch, None).await.expect("a report").rows
+}
+
+#[test]
+fn d12_an_honest_row_replays_anywhere_and_a_tampered_log_is_named() {
+    let plan = Plan { seed: 41, validators: 4, others: 2, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        settled(&world, 4).await;
+        forward(&world, 45).await;
+        let epoch = revealed(&world).await;
+        // Asked at a node that scores nobody, so that every log comes over the network.
+        let rows = replay(&world, 4, epoch).await;
+        assert_eq!(rows.len(), 4, "{rows:?}");
+        for row in &rows {
+            assert!(row.ok, "{row:?}");
+            assert!(row.judged > 0 && row.judged == row.entries && row.chained, "{row:?}");
+        }
+        let (cheat, _) = seat(&world, 2).await;
+        let key = [&VISION.0.to_be_bytes()[..], &epoch.to_be_bytes(), &[1]].concat();
+        let bytes = world.store(2).get(Table::Logs, &key).expect("rows").expect("a log");
+        let mut log = ScoreLog::decode(&bytes).expect("a log");
+        log.entries[0].score = log.entries[0].score.wrapping_add(1);
+        world.store(2).commit(&[Write::put(Table::Logs, key, log.encode())]).expect("a write");
+        let rows = replay(&world, 4, epoch).await;
+        for row in &rows {
+            assert_eq!(row.ok, row.validator != cheat, "{row:?}");
+        }
+        let named = rows.iter().find(|row| !row.ok).expect("one");
+        assert!(named.difference.contains("leaves"), "{}", named.difference);
+        assert!(world.asks(4).replay_epoch(VISION, epoch + 50, None).await.is_err(), "nobody revealed that yet");
+        world.check().await;
+    });
+}
+
+#[test]
+fn d04_a_validator_that_hides_or_deals_earns_less_and_a_copy_does_not_replay() {
+    let plan = Plan { seed: 42, validators: 6, others: 2, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        let (copier, hider, dealer) = (3, 4, 5);
+        world.behave(copier, Conduct::Copier);
+        world.behave(hider, Conduct::NonRevealer);
+        world.behave(dealer, Conduct::SelfDealer { favours: vec![world.account(7)] });
+        settled(&world, 6).await;
+        forward(&world, 70).await;
+        let mut honest = 0;
+        for of in 0..3 {
+            honest += seat(&world, of).await.1.earned / 3;
+        }
+        assert!(honest > 0, "honest validators earn nothing");
+        let (_, hides) = seat(&world, hider).await;
+        assert!(hides.missed >= 3, "missed {}", hides.missed);
+        assert_eq!((hides.earned, hides.last_reveal), (0, None));
+        let (dealer_id, deals) = seat(&world, dealer).await;
+        assert!(deals.earned < honest / 2, "the self-dealer earned {}, honest ones {honest}", deals.earned);
+        let (copier_id, _) = seat(&world, copier).await;
+        let rows = replay(&world, 0, revealed(&world).await).await;
+        for row in &rows {
+            let honest = row.validator != copier_id && row.validator != dealer_id;
+            assert_eq!(row.ok, honest, "{row:?}");
+        }
+        assert!(
+            rows.iter().any(|row| row.validator == copier_id && row.difference.contains("the row that was revealed"))
+        );
+        world.check().await;
+    });
+}
+
+#[test]
+fn d02_a_validator_that_crashes_after_its_commit_opens_it_all_the_same() {
+    let plan = Plan { seed: 43, validators: 4, others: 2, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        settled(&world, 4).await;
+        forward(&world, 22).await;
+        let (member, _) = seat(&world, 1).await;
+        let epoch = loop {
+            let view = world.view(0).await;
+            let epoch = view.state.subnet(VISION).expect("a subnet").epoch;
+            if view.state.get::<Commit>(&(VISION, epoch, member)).is_some() {
+                break epoch;
+            }
+            world.pass(300).await;
+        };
+        world.crash(1);
+        world.pass(1_500).await;
+        world.start(1);
+        forward(&world, 14).await;
+        let (_, row) = seat(&world, 1).await;
+        assert_eq!(row.missed, 0, "the commit of epoch {epoch} was not opened");
+        let rows = replay(&world, 0, epoch).await;
+        assert!(rows.iter().any(|row| row.validator == member && row.ok), "{rows:?}");
+        world.check().await;
+    });
+}
