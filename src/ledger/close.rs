@@ -124,8 +124,7 @@ fn begin(draft: &mut Draft, id: SubnetId, subnet: &Subnet, period: Epoch, height
 
 fn input(state: &State, id: SubnetId, subnet: &Subnet, close: &Close) -> EpochInput {
     let miners = state.members(id).filter(|(member, of)| *member < close.bound && of.role == Role::Miner);
-    let columns =
-        miners.map(|(member, of)| ColumnInput { member, registered: of.registered, reset: false }).collect();
+    let columns = miners.map(|(member, of)| ColumnInput { member, registered: of.registered, reset: false }).collect();
     let row = |voice: &Voice| RowInput {
         member: voice.member,
         stake: voice.stake,

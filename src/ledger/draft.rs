@@ -4,13 +4,16 @@
 //! the money (L7). Dropping a draft leaves no trace.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::economy::rows::Treasury;
+use super::incentive::EpochResult;
 use super::records::Records;
 use super::rows::{Chain, Supply};
 use super::state::{SINGLES, State, tree_key};
 use super::table::{RowKey, Table};
 use super::tree::{Change, value_digest};
+use crate::protocol::ids::{Digest, SubnetId};
 use crate::protocol::statement::Line;
 
 /// Changes of one row for the store.
@@ -80,6 +83,11 @@ impl Draft {
 
     pub fn chain_mut(&mut self) -> &mut Chain {
         &mut self.state.chain
+    }
+
+    /// What was worked out beside for a close in flight.
+    pub(super) fn take_ready(&mut self, subnet: SubnetId, root: &Digest) -> Option<Arc<EpochResult>> {
+        self.state.take_ready(subnet, root)
     }
 
     pub fn supply_mut(&mut self) -> &mut Supply {

@@ -43,6 +43,41 @@ pub enum Event {
         account: AccountId,
         since: Height,
     },
+    /// A commit was not opened: a part of the seat's bond is burned (D4).
+    BondCut {
+        subnet: SubnetId,
+        epoch: Epoch,
+        member: MemberId,
+        amount: u64,
+        left: u64,
+    },
+    /// A seat lost its voice, or has it back: its bond against its minimum (D4).
+    Suspended {
+        subnet: SubnetId,
+        member: MemberId,
+        suspended: bool,
+        bond: u64,
+        minimum: u64,
+    },
+    /// Somebody wants to see an entry of a score log; the answer names `deadline` and `number` (D14).
+    LogChallenged {
+        subnet: SubnetId,
+        epoch: Epoch,
+        member: MemberId,
+        entry: u64,
+        challenger: AccountId,
+        deadline: Height,
+        number: u64,
+    },
+    /// The end of a challenge: answered, or a part of the bond burned.
+    LogChallengeEnded {
+        subnet: SubnetId,
+        epoch: Epoch,
+        member: MemberId,
+        number: u64,
+        answered: bool,
+        burned: u64,
+    },
 }
 
 /// A new epoch of a subnet is open: score now, commit before `commit_end`, reveal within the window.

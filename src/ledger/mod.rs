@@ -8,18 +8,22 @@
 //! Reading order: `rows`, `state`, `draft`, `money`, `apply`, `epoch`, `incentive`, `mempool`, `view`. `docs/ledger.md` explains the rules.
 
 pub mod apply;
+pub mod close;
 pub mod draft;
 pub mod due;
 pub mod economy;
 pub mod epoch;
 pub mod event;
 pub mod incentive;
+pub mod judging;
 pub mod mempool;
 pub mod models;
 pub mod money;
 pub mod receipt;
 pub mod records;
+pub mod relation;
 pub mod rows;
+pub mod seats;
 pub mod state;
 pub mod table;
 pub mod tree;

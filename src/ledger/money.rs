@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::economy::rows::{Charter, Queued};
+use super::judging::LogChallenge;
 use super::receipt::Code;
 use super::rows::{Account, Channel, Due, Member, Owed, Pool, Subnet};
 use super::state::State;
@@ -212,6 +213,9 @@ pub fn held_by(state: &State) -> BTreeMap<(AccountId, Purse), u128> {
     }
     for (_, due) in state.range::<Due>(..) {
         add(&due.account, due.reason.purse().0, due.amount);
+    }
+    for (_, challenge) in state.range::<LogChallenge>(..) {
+        add(&challenge.challenger, Purse::Challenge, challenge.deposit);
     }
     purses
 }

@@ -100,6 +100,18 @@ pub enum Code {
     WeightVersion = 63,
     #[error("the subnet has no such mechanism")]
     UnknownMechanism = 64,
+    #[error("the seat's bond is below its minimum; top it up with validator_bond")]
+    SeatSuspended = 65,
+    #[error("no score log of that validator and epoch is held to account")]
+    UnknownLog = 66,
+    #[error("the score log has no such entry")]
+    NoSuchEntry = 67,
+    #[error("four challenges of this validator are open; wait for one to end")]
+    ChallengesFull = 68,
+    #[error("no such challenge is open")]
+    UnknownChallenge = 69,
+    #[error("that is not the entry of the log, or its path does not lead to the root")]
+    WrongEntry = 70,
     #[error("the subnet has this artifact already")]
     ModelKnown = 80,
     #[error("the subnet does not know the parent")]
@@ -157,6 +169,12 @@ impl Code {
         Self::WeightLimit,
         Self::WeightVersion,
         Self::UnknownMechanism,
+        Self::SeatSuspended,
+        Self::UnknownLog,
+        Self::NoSuchEntry,
+        Self::ChallengesFull,
+        Self::UnknownChallenge,
+        Self::WrongEntry,
         Self::ModelKnown,
         Self::UnknownParent,
         Self::NoSeal,

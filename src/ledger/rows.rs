@@ -543,21 +543,23 @@ pub struct Chain {
     /// What a transaction pays for each byte and unit: at least the parameters, more while bodies are full (E11).
     pub base_byte: u64,
     pub base_unit: u64,
+    /// How much of the room for weights all heights used, each over 10,000 (D3).
+    pub weight_room: u64,
     pub parameters: Parameters,
 }
 
 impl Row for Chain {
     fn write(&self, to: Writer) -> Writer {
         let to = to.raw(&self.chain_id.0).u64(self.height).u64(self.timestamp_ms).u64(self.due_seq);
-        let to = to.u64(self.base_byte).u64(self.base_unit);
+        let to = to.u64(self.base_byte).u64(self.base_unit).u64(self.weight_room);
         write_values(to, &self.parameters.table())
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
         let (chain_id, height, timestamp_ms, due_seq) = (from.chain()?, from.u64()?, from.u64()?, from.u64()?);
-        let (base_byte, base_unit) = (from.u64()?, from.u64()?);
+        let (base_byte, base_unit, weight_room) = (from.u64()?, from.u64()?, from.u64()?);
         let values = read_values(from, Parameters::SPECS.len())?;
         let parameters = Parameters::from_values(&values).ok_or(LayoutError::NotCanonical("parameters"))?;
-        Ok(Self { chain_id, height, timestamp_ms, due_seq, base_byte, base_unit, parameters })
+        Ok(Self { chain_id, height, timestamp_ms, due_seq, base_byte, base_unit, weight_room, parameters })
     }
 }

@@ -6,9 +6,9 @@
 
 use super::draft::Draft;
 use super::event::Event;
+use super::incentive::EpochResult;
 use super::incentive::fixed::Q;
 use super::incentive::freshness::{Movement, VOICE_MAX};
-use super::incentive::EpochResult;
 use super::judging::{Agreed, Close, REMEMBERED, Seat};
 use super::money::{self, Note};
 use super::receipt::Code;
@@ -113,10 +113,8 @@ pub fn judged(
     let shares = present.into_iter().filter(|(_, consensus)| *consensus > 0).collect();
     draft.put(&(id, close.period), Agreed { shares });
     // As many as the longest conceal could look back.
-    let old: Vec<Epoch> = draft
-        .range::<Agreed>((id, 0)..(id, close.period.saturating_sub(conceal)))
-        .map(|(key, _)| key.1)
-        .collect();
+    let old: Vec<Epoch> =
+        draft.range::<Agreed>((id, 0)..(id, close.period.saturating_sub(conceal))).map(|(key, _)| key.1).collect();
     for period in old {
         draft.remove::<Agreed>(&(id, period));
     }

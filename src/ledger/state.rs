@@ -7,11 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
 use super::economy::rows::{Attested, Charter, Purse, Queued, Support, Treasury};
 use super::models::{Model, Seal};
+use super::incentive::EpochResult;
+use super::judging::{Agreed, Close, LogChallenge, ScoreSource, Seat, Window};
 use super::records::Records;
 use super::rows::{
     Account, Bonds, Chain, Channel, Commit, Due, DueReason, Ending, Member, Move, Owed, Pool, Row, Shares, Subnet,
@@ -52,6 +55,8 @@ macro_rules! tables {
             unbonding: OrdSet<(AccountId, Height, u64)>,
             /// Derived: the channels each account pays from.
             paying: OrdSet<(AccountId, Digest)>,
+            /// Results of closes in flight that were worked out beside; never a part of the state.
+            ready: OrdMap<(SubnetId, Digest), Arc<EpochResult>>,
             /// Derived: motes in all rows but the supply.
             held: u128,
             pub(super) tree: Tree,
@@ -83,6 +88,7 @@ macro_rules! tables {
                     records: Records::default(),
                     treasury: Treasury::default(),
                     index: OrdMap::new(),
+                    ready: OrdMap::new(),
                     unbonding: OrdSet::new(),
                     paying: OrdSet::new(),
                     held: 0,
@@ -161,6 +167,12 @@ tables! {
     32 queued: (SubnetId, u64) => Queued;
     33 charters: SubnetId => Charter;
     34 attested: (SubnetId, MemberId) => Attested;
+    40 seats: (SubnetId, MemberId) => Seat;
+    41 agreed: (SubnetId, Epoch) => Agreed;
+    42 closes: SubnetId => Close;
+    43 windows: SubnetId => Window;
+    44 sources: (SubnetId, Epoch, MemberId) => ScoreSource;
+    45 log_challenges: (Height, u64) => LogChallenge;
     50 models: (SubnetId, Digest) => Model;
     51 seals: (SubnetId, AccountId) => Seal;
 }
@@ -233,6 +245,7 @@ impl State {
             due_seq: 0,
             base_byte: genesis.parameters.fee_byte,
             base_unit: genesis.parameters.fee_unit,
+            weight_room: 0,
             parameters: genesis.parameters.clone(),
         });
         for row in &genesis.accounts {
@@ -288,6 +301,7 @@ impl State {
             due_seq: 0,
             base_byte: 0,
             base_unit: 0,
+            weight_room: 0,
             parameters: Parameters::defaults(crate::protocol::parameters::NetworkKind::Public),
         };
         let mut state = Self::empty(nothing);
@@ -439,6 +453,22 @@ impl State {
 
     pub fn member(&self, subnet: SubnetId, member: MemberId) -> Option<&Member> {
         self.get(&(subnet, member))
+    }
+
+    /// How much of the room for weights all heights so far used, each over 10,000 (D3).
+    pub fn weight_room(&self) -> u64 {
+        self.chain.weight_room
+    }
+
+    /// Takes in the result of a close in flight that was worked out beside. It changes no bit, only who waits for it.
+    pub fn hand_in(&mut self, subnet: SubnetId, root: Digest, result: Arc<EpochResult>) {
+        if self.get::<Close>(&subnet).is_some_and(|close| close.root == root) {
+            self.ready.insert((subnet, root), result);
+        }
+    }
+
+    pub(super) fn take_ready(&mut self, subnet: SubnetId, root: &Digest) -> Option<Arc<EpochResult>> {
+        self.ready.remove(&(subnet, *root))
     }
 
     /// The members of a subnet by id.

@@ -204,6 +204,14 @@ parameters! {
             "Hundredths of a percent of a query's fee that are burned; the subnet's bank counts them.";
         32 query_validators_bp: Plain, default 1_000, 1_000, bounds 0, 0, 5_000,
             "Hundredths of a percent of a query's fee for the subnet's validators; the miner has the rest.";
+        40 seat_bond_min: Motes, default STAR / 2, 100 * STAR, bounds 0, 100 * STAR, 10_000 * STAR,
+            "The least bond of a validator's seat; below it the seat has no voice.";
+        41 seat_bond_epochs: Plain, default 0, 64, bounds 0, 16, 1_024,
+            "Mean dividends a seat's bond must cover, at most a tenth of the validator's own stake.";
+        42 challenge_deposit: Motes, default STAR, STAR, bounds 0, STAR / 100, 1_000 * STAR,
+            "Locked by who challenges a score log: the validator's if it answers.";
+        43 challenge_heights: Heights, default 60, 600, bounds 1, 60, DAY,
+            "Heights a validator has to answer a challenge of its score log.";
     }
 }
 

@@ -20,6 +20,10 @@ pub const VERSION: u8 = 1;
 pub const TRANSACTION_BYTES_MAX: usize = 18 * 1024;
 /// The most bytes of a memo.
 pub const MEMO_BYTES_MAX: usize = 64;
+/// The most bytes of an entry and its path in an answer to a challenge (D14).
+pub const ANSWER_BYTES_MAX: usize = 8 * 1024;
+/// A path has a node for each doubling of a log's length.
+const ANSWER_PATH_MAX: usize = 64;
 /// How far ahead of the height `valid_until` may lie (L21).
 pub const VALID_HEIGHTS_MAX: u64 = 14_400;
 /// Stands for the whole amount in `unstake`.
@@ -168,6 +172,26 @@ pub enum Action {
     },
     /// Records a model, or a seal over one.
     ModelPublish(Box<ModelPublish>),
+    /// Adds to the bond of a validator's seat (D4).
+    ValidatorBond {
+        subnet: SubnetId,
+        member: MemberId,
+        amount: u64,
+    },
+    /// Asks a validator for an entry of its score log (D14).
+    LogChallenge {
+        subnet: SubnetId,
+        epoch: Epoch,
+        member: MemberId,
+        entry: u64,
+    },
+    /// The entry a challenge asks for, with its path to the root.
+    LogAnswer {
+        deadline: Height,
+        number: u64,
+        leaf: Vec<u8>,
+        path: Vec<Digest>,
+    },
 }
 
 impl Action {
@@ -191,6 +215,9 @@ impl Action {
             Self::WeightsCommit { .. } => 0x40,
             Self::WeightsReveal { .. } => 0x41,
             Self::ModelPublish(_) => 0x50,
+            Self::ValidatorBond { .. } => 0x42,
+            Self::LogChallenge { .. } => 0x43,
+            Self::LogAnswer { .. } => 0x44,
         }
     }
 
@@ -214,6 +241,9 @@ impl Action {
             Self::WeightsCommit { .. } => "weights_commit",
             Self::WeightsReveal { .. } => "weights_reveal",
             Self::ModelPublish(_) => "model_publish",
+            Self::ValidatorBond { .. } => "validator_bond",
+            Self::LogChallenge { .. } => "log_challenge",
+            Self::LogAnswer { .. } => "log_answer",
         }
     }
 
@@ -232,8 +262,10 @@ impl Action {
             | Self::ChannelClose { .. }
             | Self::ChannelChallenge { .. }
             | Self::ModelPublish(_)
+            | Self::ValidatorBond { .. }
+            | Self::LogAnswer { .. }
             | Self::Leave { .. } => Class::User,
-            Self::Register { .. } | Self::ChannelOpen { .. } => Class::Bonded,
+            Self::Register { .. } | Self::ChannelOpen { .. } | Self::LogChallenge { .. } => Class::Bonded,
             Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
         }
     }
@@ -250,6 +282,9 @@ impl Action {
             Self::ModelPublish(_) => 20,
             Self::Register { .. } => 20,
             Self::WeightsCommit { .. } => 8,
+            Self::ValidatorBond { .. } => 12,
+            Self::LogChallenge { .. } => 20,
+            Self::LogAnswer { .. } => 40,
             // The vector is at most WEIGHTS_MAX long, so this is at most 42.
             Self::WeightsReveal { opening, .. } => 10 + u32::try_from(opening.row.len()).unwrap_or(u32::MAX) / 64,
         }
@@ -288,6 +323,15 @@ impl Action {
                 opening.write(to.u32(subnet.0).u8(*mechanism).u64(*epoch).u32(member.0))
             }
             Self::ModelPublish(model) => model.write(to),
+            Self::ValidatorBond { subnet, member, amount } => to.u32(subnet.0).u32(member.0).u64(*amount),
+            Self::LogChallenge { subnet, epoch, member, entry } => {
+                to.u32(subnet.0).u64(*epoch).u32(member.0).u64(*entry)
+            }
+            Self::LogAnswer { deadline, number, leaf, path } => {
+                let to = to.u64(*deadline).u64(*number).u16(u16::try_from(leaf.len()).unwrap_or(u16::MAX)).raw(leaf);
+                let to = to.u8(u8::try_from(path.len()).unwrap_or(u8::MAX));
+                path.iter().fold(to, |to, node| to.raw(&node.0))
+            }
         }
     }
 
@@ -337,6 +381,18 @@ impl Action {
                 version: from.u64()?,
                 hash: from.digest()?,
             },
+            0x42 => Self::ValidatorBond {
+                subnet: SubnetId(from.u32()?),
+                member: MemberId(from.u32()?),
+                amount: from.u64()?,
+            },
+            0x43 => Self::LogChallenge {
+                subnet: SubnetId(from.u32()?),
+                epoch: from.u64()?,
+                member: MemberId(from.u32()?),
+                entry: from.u64()?,
+            },
+            0x44 => read_answer(from)?,
             0x41 => Self::WeightsReveal {
                 subnet: SubnetId(from.u32()?),
                 mechanism: from.u8()?,
@@ -373,6 +429,8 @@ impl Action {
             }
             Self::WeightsReveal { opening, .. } => opening.check(),
             Self::ModelPublish(model) => model.check(),
+            Self::ValidatorBond { amount: 0, .. } => Err(LayoutError::NotCanonical("the amount is 0")),
+            Self::LogAnswer { leaf, path, .. } => check_answer(leaf, path),
             _ => Ok(()),
         }
     }
@@ -384,6 +442,22 @@ fn write_voucher(to: Writer, voucher: &Voucher) -> Writer {
 
 fn read_voucher(from: &mut Reader<'_>) -> Result<Voucher, LayoutError> {
     Ok(Voucher { channel: from.digest()?, cumulative: from.u64()?, signature: from.signature()? })
+}
+
+fn check_answer(leaf: &[u8], path: &[Digest]) -> Result<(), LayoutError> {
+    let found = leaf.len().saturating_add(path.len().saturating_mul(32));
+    if found > ANSWER_BYTES_MAX || path.len() > ANSWER_PATH_MAX {
+        return Err(LayoutError::TooMany { what: "answer to a challenge", found, limit: ANSWER_BYTES_MAX });
+    }
+    Ok(())
+}
+
+fn read_answer(from: &mut Reader<'_>) -> Result<Action, LayoutError> {
+    let (deadline, number, count) = (from.u64()?, from.u64()?, usize::from(from.u16()?));
+    let leaf = from.raw(count)?.to_vec();
+    let count = usize::from(from.u8()?);
+    let path = (0..count).map(|_| from.digest()).collect::<Result<_, _>>()?;
+    Ok(Action::LogAnswer { deadline, number, leaf, path })
 }
 
 /// What is signed.
@@ -553,6 +627,9 @@ mod tests {
             Action::WeightsCommit { subnet, mechanism: 0, epoch: 4, member, version: 3, hash: Digest([0xdd; 32]) },
             Action::WeightsReveal { subnet, mechanism: 0, epoch: 4, member, opening },
             Action::ModelPublish(Box::new(crate::protocol::artifact::publish::tests::example())),
+            Action::ValidatorBond { subnet, member, amount: 15 },
+            Action::LogChallenge { subnet, epoch: 4, member, entry: 17 },
+            Action::LogAnswer { deadline: 19, number: 21, leaf: vec![0x77; 3], path: vec![Digest([0x99; 32])] },
         ]
     }
 
@@ -592,6 +669,9 @@ mod tests {
                 repeated("03"),
                 repeated("04")
             ),
+            "02000000090000000f00000000000000".to_owned(),
+            "020000000400000000000000090000001100000000000000".to_owned(),
+            format!("130000000000000015000000000000000300777777{}{}", "01", repeated("99")),
         ];
         let account = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
         for (action, fields) in examples().into_iter().zip(want) {

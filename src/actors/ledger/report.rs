@@ -400,6 +400,18 @@ fn fields(action: &Action) -> BTreeMap<String, String> {
             ("max_bond", max_bond.to_string()),
         ],
         Action::Leave { subnet, member } => vec![("subnet", subnet.to_string()), ("member", member.to_string())],
+        Action::ValidatorBond { subnet, member, amount } => {
+            vec![("subnet", subnet.to_string()), ("member", member.to_string()), ("amount", amount.to_string())]
+        }
+        Action::LogChallenge { subnet, epoch, member, entry } => vec![
+            ("subnet", subnet.to_string()),
+            ("epoch", epoch.to_string()),
+            ("member", member.to_string()),
+            ("entry", entry.to_string()),
+        ],
+        Action::LogAnswer { deadline, number, leaf, .. } => {
+            vec![("deadline", deadline.to_string()), ("number", number.to_string()), ("bytes", leaf.len().to_string())]
+        }
         Action::WeightsCommit { subnet, epoch, member, hash, .. } => vec![
             ("subnet", subnet.to_string()),
             ("epoch", epoch.to_string()),

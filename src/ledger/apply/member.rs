@@ -3,6 +3,7 @@
 use super::super::draft::Draft;
 use super::super::economy::rows::Standing;
 use super::super::event::Event;
+use super::super::judging::Close;
 use super::super::money::{Note, lock};
 use super::super::receipt::Code;
 use super::super::rows::{Account, Member, Subnet};
@@ -35,7 +36,7 @@ pub fn register(
     }
     let bond = match wanted.role {
         Role::Miner => subnet.rules.miner_bond,
-        Role::Validator => subnet.rules.validator_bond,
+        Role::Validator => subnet.rules.validator_bond.max(draft.parameters().seat_bond_min),
     };
     if bond > wanted.max_bond {
         return Err(Code::BondAboveMax);
@@ -48,7 +49,9 @@ pub fn register(
     let member = subnet.next_member;
     // 2^32 registrations, at least one height for each 2,048, are out of reach.
     subnet.next_member = MemberId(member.0.saturating_add(1));
-    let permit = wanted.role == Role::Validator && free_seat(draft, wanted.subnet, subnet.rules.seats);
+    // A close in flight decides the seats first; what it leaves free is given out behind it.
+    let deciding = draft.get::<Close>(&wanted.subnet).is_some();
+    let permit = wanted.role == Role::Validator && !deciding && free_seat(draft, wanted.subnet, subnet.rules.seats);
     match wanted.role {
         Role::Miner => subnet.miners = subnet.miners.saturating_add(1),
         Role::Validator => subnet.validators = subnet.validators.saturating_add(1),

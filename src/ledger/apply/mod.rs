@@ -4,6 +4,7 @@
 //! leader's side and leaves such transactions out. Both run the same code in the same order: due queue, channels, epochs by
 //! subnet id, transactions, fees. The parent is never changed.
 
+mod challenge;
 mod channel;
 mod member;
 mod model;
@@ -18,7 +19,7 @@ use super::money::{self, Note, debit};
 use super::receipt::{Code, Receipt, Refusal};
 use super::rows::Account;
 use super::state::State;
-use super::{due, epoch};
+use super::{due, epoch, seats};
 use crate::protocol::ids::{AccountId, ChainId, Digest, Height};
 use crate::protocol::keys::verify_batch;
 use crate::protocol::merkle::merkle_root;
@@ -231,6 +232,16 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
             member::register(draft, account, &wanted, height, events)
         }
         Action::Leave { subnet, member } => member::leave(draft, account, *subnet, *member),
+        Action::ValidatorBond { subnet, member, amount } => {
+            seats::top_up(draft, account, (*subnet, *member), *amount, events)
+        }
+        Action::LogChallenge { subnet, epoch, member, entry } => {
+            let asked = challenge::Asked { subnet: *subnet, period: *epoch, validator: *member, entry: *entry };
+            challenge::open(draft, account, asked, height, events)
+        }
+        Action::LogAnswer { deadline, number, leaf, path } => {
+            challenge::answer(draft, account, (*deadline, *number), (leaf, path), events)
+        }
         Action::WeightsCommit { subnet, mechanism, epoch, member, version, hash } => {
             let sent = weights::Sent { account, free: of.fee == 0, height };
             let whose = weights::Whose { subnet: *subnet, mechanism: *mechanism, epoch: *epoch, member: *member };
@@ -255,6 +266,14 @@ pub struct Room {
 }
 
 impl Room {
+    /// How much of what is kept for class S is used, over 10,000: by its fullest measure (D3).
+    pub fn weight_room(&self) -> u64 {
+        let part = |used: usize, of: usize| (used as u64).saturating_mul(10_000) / (of as u64).max(1);
+        let units = u64::from(self.system.1).saturating_mul(10_000) / u64::from(SYSTEM_UNITS_MAX);
+        let bytes = part(self.bytes - self.paid_bytes, BODY_BYTES_MAX - PAID_BYTES_MAX);
+        part(self.system.0, SYSTEM_COUNT_MAX).max(units).max(bytes).min(10_000)
+    }
+
     /// Takes room for a transaction (L5).
     ///
     /// # Errors
@@ -304,6 +323,7 @@ impl Run {
         draft.records_mut().append(&context.parent);
         due::run(&mut draft, context.height);
         channel::run(&mut draft, context.height);
+        challenge::run(&mut draft, context.height, &mut events);
         epoch::run(&mut draft, context.height, &mut events);
         let (receipts, ids) = (Vec::new(), Vec::new());
         Self { draft, context: *context, used: Room::default(), fees: 0, tips: 0, receipts, ids, events }
@@ -352,6 +372,9 @@ impl Run {
 
     /// Burns the base fees, pays the tips, sets the next base fees, and seals the state.
     fn finish(mut self, parent: &State) -> Executed {
+        let used = self.used.weight_room();
+        let chain = self.draft.chain_mut();
+        chain.weight_room = chain.weight_room.saturating_add(used);
         let proposer = self.context.proposer;
         // A leader without an account has nowhere to be paid.
         let paid = money::credit(&mut self.draft, &proposer, self.tips, Note::of(Kind::Tip));

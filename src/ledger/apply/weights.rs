@@ -5,9 +5,11 @@
 //! until the window closes. Both are free within a quota; beyond it they pay like anything else. Only the reveal counts
 //! as activity, and the vector revealed before stays in force until a reveal replaces it.
 
+use super::super::close;
 use super::super::draft::Draft;
 use super::super::event::Event;
 use super::super::incentive::rows::within_limit;
+use super::super::judging::ScoreSource;
 use super::super::receipt::Code;
 use super::super::rows::{Commit, Member, Subnet, Vector};
 use super::super::state::State;
@@ -64,6 +66,9 @@ pub fn commit(
     if !member.permit {
         return Err(Code::NoPermit);
     }
+    if draft.seat(of.subnet, of.member).suspended {
+        return Err(Code::SeatSuspended);
+    }
     if of.epoch != subnet.epoch {
         return Err(if of.epoch > subnet.epoch { Code::TooEarly } else { Code::TooLate });
     }
@@ -91,13 +96,8 @@ pub fn reveal(
     events: &mut Vec<Event>,
 ) -> Result<(), Code> {
     let (subnet, _) = subnet_and_validator(draft, sent.account, of)?;
-    if of.epoch.saturating_add(subnet.rules.conceal) > subnet.epoch {
-        return Err(Code::TooEarly);
-    }
-    // The window is the one that many epochs later; once it is closed there is none.
-    if of.epoch + subnet.rules.conceal != subnet.epoch || subnet.settle_at.is_none_or(|end| sent.height >= end) {
-        return Err(Code::TooLate);
-    }
+    close::reveals(draft, of.subnet, &subnet, of.epoch, sent.height)
+        .map_err(|early| if early { Code::TooEarly } else { Code::TooLate })?;
     let key = (of.subnet, of.epoch, of.member);
     let commit = draft.get::<Commit>(&key).cloned().ok_or(Code::NoCommit)?;
     let by = Author {
@@ -125,11 +125,22 @@ pub fn reveal(
     }
     admitted(opening, &subnet.rules, commit.miners)?;
     draft.change::<Commit>(&key, |commit| commit.revealed = true);
-    draft.put(&(of.subnet, of.member), Vector { epoch: of.epoch, weights: opening.row.as_slice().into() });
+    // Two periods can be open at once where a subnet conceals for less than it did; the newer one stays in force.
+    if draft.get::<Vector>(&(of.subnet, of.member)).is_none_or(|vector| vector.epoch <= of.epoch) {
+        draft.put(&(of.subnet, of.member), Vector { epoch: of.epoch, weights: opening.row.as_slice().into() });
+    }
+    if opening.log_len > 0 {
+        draft.put(&key, source(commit.hash, opening, sent.height));
+    }
     draft.change::<Member>(&(of.subnet, of.member), |member| member.last_reveal = Some(sent.height));
     let entries = u32::try_from(opening.row.len()).unwrap_or(u32::MAX);
     events.push(Event::Revealed { subnet: of.subnet, epoch: of.epoch, member: of.member, entries });
     Ok(())
+}
+
+fn source(commitment: Digest, opening: &Opening, revealed: Height) -> ScoreSource {
+    let Opening { scorer_digest, params_digest, log_root, log_len, .. } = *opening;
+    ScoreSource { commitment, scorer_digest, params_digest, log_root, log_len, revealed }
 }
 
 /// What a subnet asks of a row beyond its form (Y18); the form was checked where the bytes were read.

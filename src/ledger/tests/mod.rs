@@ -2,6 +2,7 @@
 
 mod channels;
 mod epochs;
+mod judging;
 mod model;
 mod models;
 mod pool;
