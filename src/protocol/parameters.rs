@@ -208,9 +208,9 @@ parameters! {
             "The least bond of a validator's seat; below it the seat has no voice.";
         41 seat_bond_epochs: Plain, default 0, 64, bounds 0, 16, 1_024,
             "Mean dividends a seat's bond must cover, at most a tenth of the validator's own stake.";
-        42 challenge_deposit: Motes, default STAR, STAR, bounds 0, STAR / 100, 1_000 * STAR,
+        42 log_challenge_deposit: Motes, default STAR, STAR, bounds 0, STAR / 100, 1_000 * STAR,
             "Locked by who challenges a score log: the validator's if it answers.";
-        43 challenge_heights: Heights, default 60, 600, bounds 1, 60, DAY,
+        43 log_challenge_heights: Heights, default 60, 600, bounds 1, 60, DAY,
             "Heights a validator has to answer a challenge of its score log.";
     }
 }

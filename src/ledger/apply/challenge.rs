@@ -46,7 +46,7 @@ pub fn open(
     if draft.seat(subnet, validator).challenges >= OPEN_MAX {
         return Err(Code::ChallengesFull);
     }
-    let (deposit, heights) = (draft.parameters().challenge_deposit, draft.parameters().challenge_heights);
+    let (deposit, heights) = (draft.parameters().log_challenge_deposit, draft.parameters().log_challenge_heights);
     lock(draft, account, Purse::Challenge, deposit, Note::of(Kind::Deposit).subnet(subnet).epoch(period))?;
     draft.change::<Account>(account, |account| account.attached = account.attached.saturating_add(1));
     seats::count_challenge(draft, subnet, validator, true);

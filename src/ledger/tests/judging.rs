@@ -25,7 +25,7 @@ fn world_of(change: impl Fn(&mut Genesis)) -> World {
     let mut genesis = genesis();
     let rules = &mut genesis.subnets[0].rules;
     (rules.tempo, rules.slots) = (TEMPO, 16);
-    genesis.parameters.challenge_heights = 6;
+    genesis.parameters.log_challenge_heights = 6;
     change(&mut genesis);
     let mut world = World::of(&genesis.seal().unwrap().1);
     let validators = (0..4).map(|of| register(of, VISION, Role::Validator));
