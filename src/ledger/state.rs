@@ -12,9 +12,9 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::economy::rows::{Attested, Charter, Purse, Queued, Support, Treasury};
-use super::models::{Model, Seal};
 use super::incentive::EpochResult;
 use super::judging::{Agreed, Close, LogChallenge, ScoreSource, Seat, Window};
+use super::models::{Model, Seal};
 use super::records::Records;
 use super::rows::{
     Account, Bonds, Chain, Channel, Commit, Due, DueReason, Ending, Member, Move, Owed, Pool, Row, Shares, Subnet,
