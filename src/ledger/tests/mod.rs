@@ -4,11 +4,8 @@ mod channels;
 mod epochs;
 mod judging;
 mod model;
-<<<<<<< HEAD
 mod models;
-=======
 mod naive_seats;
->>>>>>> 47534d5 (Seats against naive ones)
 mod pool;
 mod random;
 mod rules;
