@@ -10,8 +10,9 @@ use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, NodeId, S
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
     AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
-    HistoryReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, NodeStatus, PeersReport,
-    Readiness, ReplayReport, SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
+    HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, NodeStatus,
+    PeersReport, Readiness, ReplayReport, StakeReport, StatementReport, SubmitReport, SubnetReport, SupplyReport,
+    TransactionReport, WeightsReport,
 };
 
 /// Why a node could not tell something.
@@ -55,6 +56,10 @@ pub trait Backend: Send + Sync + 'static {
     async fn checkpoint(&self, height: Height) -> Result<CheckpointReport, ReadError>;
     async fn transaction(&self, id: Digest) -> Result<TransactionReport, ReadError>;
     async fn account(&self, account: AccountId) -> Result<AccountReport, ReadError>;
+    async fn stake(&self, account: AccountId) -> Result<StakeReport, ReadError>;
+    /// The lines of an account between two heights, both included.
+    async fn statement(&self, account: AccountId, from: Height, to: Height) -> Result<StatementReport, ReadError>;
+    async fn line_proof(&self, height: Height, index: u32) -> Result<LineProofReport, ReadError>;
     async fn fees(&self) -> Result<FeesReport, ReadError>;
     async fn committee(&self) -> Result<CommitteeReport, ReadError>;
     async fn supply(&self) -> Result<SupplyReport, ReadError>;

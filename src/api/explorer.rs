@@ -56,6 +56,27 @@ async fn account(node: Node, id: web::Path<String>) -> Reply {
     told(node.account(parsed(&id, "id of an account")?).await)
 }
 
+async fn stake(node: Node, id: web::Path<String>) -> Reply {
+    told(node.stake(parsed(&id, "id of an account")?).await)
+}
+
+/// Which heights a statement is wanted of.
+#[derive(serde::Deserialize)]
+struct Heights {
+    from: Option<u64>,
+    to: Option<u64>,
+}
+
+async fn statement(node: Node, id: web::Path<String>, heights: web::Query<Heights>) -> Reply {
+    let account = parsed(&id, "id of an account")?;
+    told(node.statement(account, heights.from.unwrap_or(0), heights.to.unwrap_or(u64::MAX)).await)
+}
+
+async fn line_proof(node: Node, path: web::Path<(String, String, String)>) -> Reply {
+    let (_, height, index) = path.into_inner();
+    told(node.line_proof(parsed(&height, "height")?, parsed(&index, "number of a line")?).await)
+}
+
 async fn fees(node: Node) -> Reply {
     told(node.fees().await)
 }
@@ -132,7 +153,8 @@ async fn submit(node: Node, request: HttpRequest, payload: web::Payload) -> Repl
 /// A short way in for whoever opens the address in a browser.
 pub(super) async fn index() -> HttpResponse {
     let text = "A starling node.\n\n/livez  /readyz?verbose  /metrics\n/api/v1/status  head  checkpoint/{height}  tx/{id}  \
-                account/{id}  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
+                account/{id}  accounts/{id}/stake  \
+                accounts/{id}/statement  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
                 weights/{name}  weights/{name}/history  replay/{name}/{epoch}  duties  peers  miner\n/api/v1/models  \
                 models/{id}  artifacts  artifacts/{id}\n";
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
@@ -147,6 +169,9 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/tx").post(submit).default_service(web::to(wrong_method)))
         .service(get("/tx/{id}").get(transaction))
         .service(get("/account/{id}").get(account))
+        .service(get("/accounts/{id}/stake").get(stake))
+        .service(get("/accounts/{id}/statement").get(statement))
+        .service(get("/accounts/{id}/statement/{height}/{index}").get(line_proof))
         .service(get("/fees").get(fees))
         .service(get("/committee").get(committee))
         .service(get("/supply").get(supply))

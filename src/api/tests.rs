@@ -90,6 +90,15 @@ impl Backend for Fixed {
     async fn account(&self, account: AccountId) -> Result<AccountReport, ReadError> {
         Ok(AccountReport { account, amount: Motes(5), ..Default::default() })
     }
+    async fn stake(&self, account: AccountId) -> Result<StakeReport, ReadError> {
+        Ok(StakeReport { account, ..Default::default() })
+    }
+    async fn statement(&self, account: AccountId, from: Height, to: Height) -> Result<StatementReport, ReadError> {
+        Ok(StatementReport { account, from, to, ok: true, ..Default::default() })
+    }
+    async fn line_proof(&self, _: Height, _: u32) -> Result<LineProofReport, ReadError> {
+        missing("line")
+    }
     async fn fees(&self) -> Result<FeesReport, ReadError> {
         Ok(FeesReport::default())
     }

@@ -11,10 +11,15 @@ use crate::protocol::report::MinerReport;
 pub enum Miner {
     /// What each miner of this node does
     Status,
+    /// What the account's miners were paid, by subnet and epoch
+    Earnings,
 }
 
 impl Miner {
     pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
+        if matches!(self, Self::Earnings) {
+            return super::statement::earnings(context);
+        }
         let report: MinerReport = context.client_of("miner")?.get("/api/v1/miner")?;
         let mut table = Table::new(&[
             "subnet",

@@ -23,6 +23,7 @@ pub mod output;
 pub mod peer;
 pub mod sim;
 pub mod stake;
+mod statement;
 pub mod status;
 pub mod subnet;
 pub mod up;

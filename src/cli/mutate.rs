@@ -87,6 +87,14 @@ pub fn stake(context: &Context, amount: u64) -> Result<Reply, CliError> {
     send(context, format!("stake {}", Motes(amount)), amount, Action::Stake { amount })
 }
 
+/// Any other change of the account's own, said in words.
+///
+/// # Errors
+/// See `send`.
+pub fn act(context: &Context, what: String, leaves: u64, action: Action) -> Result<Reply, CliError> {
+    send(context, what, leaves, action)
+}
+
 /// Takes a seat in a subnet.
 ///
 /// # Errors

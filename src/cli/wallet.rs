@@ -9,7 +9,7 @@ use super::error::CliError;
 use super::mutate;
 use super::output::Reply;
 use crate::protocol::report::AccountReport;
-use crate::protocol::transaction::MEMO_BYTES_MAX;
+use crate::protocol::transaction::{Action, MEMO_BYTES_MAX};
 use crate::protocol::units::parse_star;
 
 #[derive(Subcommand, Debug)]
@@ -21,6 +21,10 @@ pub enum Wallet {
     },
     /// Send STAR to another account
     Send(Send),
+    /// Every change of what an account has, with proofs
+    Statement(super::statement::Statement),
+    /// Move what the account's miners earned to its balance
+    Claim,
 }
 
 #[derive(Args, Debug)]
@@ -40,6 +44,8 @@ impl Wallet {
     pub(super) fn run(self, context: &Context) -> Result<Reply, CliError> {
         match self {
             Self::Balance { account } => balance(context, account.as_deref()),
+            Self::Statement(statement) => statement.run(context),
+            Self::Claim => mutate::act(context, "claim what is owed".to_owned(), 0, Action::Claim),
             Self::Send(send) => {
                 let amount = amount(&send.amount)?;
                 if send.memo.len() > MEMO_BYTES_MAX {

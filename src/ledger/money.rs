@@ -220,6 +220,24 @@ pub fn held_by(state: &State) -> BTreeMap<(AccountId, Purse), u128> {
     purses
 }
 
+/// The lines of height 0: what the genesis file gave to whom.
+pub fn opening(state: &State) -> Vec<Line> {
+    let line = |((account, purse), held): ((AccountId, Purse), u128)| Line {
+        height: state.height(),
+        account,
+        purse,
+        kind: Kind::Genesis,
+        subnet: None,
+        epoch: None,
+        mechanism: None,
+        amount: i64::try_from(held).unwrap_or(i64::MAX),
+        counterpart: None,
+        share: 0,
+        pot: 0,
+    };
+    held_by(state).into_iter().map(line).collect()
+}
+
 /// What the network holds for nobody in particular: pots of subnets, and dust. With `held_by` this is all money.
 pub fn held_by_nobody(state: &State) -> u128 {
     let pots = state.range::<Subnet>(..).map(|(_, subnet)| u128::from(subnet.fee_pot)).sum::<u128>();

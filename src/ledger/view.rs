@@ -102,6 +102,8 @@ pub struct Waiting {
     pub height: Height,
     pub amount: u64,
     pub reason: DueReason,
+    /// The pool it was taken out of.
+    pub pool: Option<AccountId>,
 }
 
 /// Where all the money is. `ok` says that it adds up.
@@ -225,7 +227,12 @@ impl State {
         let waiting: Vec<Waiting> = self
             .range::<Due>(..)
             .filter(|(_, due)| due.account == *id)
-            .map(|((height, _), due)| Waiting { height: *height, amount: due.amount, reason: due.reason })
+            .map(|((height, _), due)| Waiting {
+                height: *height,
+                amount: due.amount,
+                reason: due.reason,
+                pool: due.pool,
+            })
             .collect();
         let unstaked = waiting.iter().filter(|item| item.reason == DueReason::Unstaked);
         Some(AccountView {

@@ -29,9 +29,9 @@ use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, NodeId, S
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
     AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
-    HistoryReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, Moment, NodeState, NodeStatus,
-    PeersReport, Readiness, ReadinessCheck, ReplayReport, Share, SubmitReport, SubnetReport, SupplyReport,
-    TransactionReport, WeightsReport,
+    HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, Moment,
+    NodeState, NodeStatus, PeersReport, Readiness, ReadinessCheck, ReplayReport, Share, StakeReport, StatementReport,
+    SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
 };
 use crate::protocol::transaction::{Class, Role, SignedTransaction};
 
@@ -231,6 +231,18 @@ impl Backend for Asks {
 
     async fn account(&self, account: AccountId) -> Result<AccountReport, ReadError> {
         Ok(self.view(Some(account)).await?.account(account))
+    }
+
+    async fn stake(&self, account: AccountId) -> Result<StakeReport, ReadError> {
+        Ok(self.view(None).await?.stake(account))
+    }
+
+    async fn statement(&self, account: AccountId, from: Height, to: Height) -> Result<StatementReport, ReadError> {
+        self.view(None).await?.statement(account, from, to).map_err(read_error)
+    }
+
+    async fn line_proof(&self, height: Height, index: u32) -> Result<LineProofReport, ReadError> {
+        self.view(None).await?.line_proof(height, index).map_err(read_error)
     }
 
     async fn fees(&self) -> Result<FeesReport, ReadError> {

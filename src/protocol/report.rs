@@ -4,6 +4,7 @@
 //! a field may be added, none is renamed. Amounts are decimal strings of motes, because a reader of JSON may keep numbers
 //! in 53 bits; times are RFC 3339 in UTC; digests and keys are lower-case hex.
 
+mod account;
 mod models;
 mod values;
 
@@ -12,6 +13,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use account::{
+    DelegationReport, LineProofReport, PoolReport, PurseReport, StakeReport, StatementLine, StatementReport,
+    UnbondingReport,
+};
 pub use models::{ArtifactReport, ArtifactState, ModelDetail, ModelRow};
 pub use values::{Moment, Motes, Share};
 

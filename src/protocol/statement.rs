@@ -126,6 +126,8 @@ bytes! {
         DepositForfeit = 28, "deposit_forfeit";
         /// Less than an account may have: burned when it closes.
         Dust = 29, "dust";
+        /// What the genesis file gave: the first line of a purse, at height 0.
+        Genesis = 30, "genesis";
     }
 }
 

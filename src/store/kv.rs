@@ -29,11 +29,24 @@ pub enum Table {
     Peers,
     /// What a validator sealed: subnet and epoch (big-endian) to openings and score logs.
     Logs,
+    /// Height and number below it (big-endian) to a line of somebody's statement.
+    Lines,
+    /// Account, height and number (big-endian) of each of its lines; no value.
+    Statements,
 }
 
 impl Table {
-    pub const ALL: [Self; 7] =
-        [Self::State, Self::Checkpoints, Self::Hashes, Self::Transactions, Self::Meta, Self::Peers, Self::Logs];
+    pub const ALL: [Self; 9] = [
+        Self::State,
+        Self::Checkpoints,
+        Self::Hashes,
+        Self::Transactions,
+        Self::Meta,
+        Self::Peers,
+        Self::Logs,
+        Self::Lines,
+        Self::Statements,
+    ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
@@ -44,6 +57,8 @@ impl Table {
             Self::Meta => "meta",
             Self::Peers => "peers",
             Self::Logs => "logs",
+            Self::Lines => "lines",
+            Self::Statements => "statements",
         })
     }
 }

@@ -1,4 +1,5 @@
-//! What the ledger keeps on disk: the rows of the last final state, every final checkpoint, and where each transaction is.
+//! What the ledger keeps on disk: the rows of the last final state, every final checkpoint, where each transaction is, and
+//! the lines of every account's statement, which are only ever added to (E21).
 //!
 //! One write per final checkpoint, all or nothing (C36); idempotent by height. Refuses a store of another network, and a
 //! store whose rows do not have the root that its last checkpoint names.
@@ -7,14 +8,19 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::apply::Executed;
+use crate::ledger::apply::{Executed, leaves};
+use crate::ledger::money::opening;
 use crate::ledger::receipt::Receipt;
 use crate::ledger::state::{State, StateError};
 use crate::protocol::checkpoint::{Certificate, Checkpoint, GenesisHeader, Header};
 use crate::protocol::codec::{self, CodecError};
 use crate::protocol::committee::Committee;
 use crate::protocol::genesis::Genesis;
-use crate::protocol::ids::{ChainId, Digest, Height};
+use crate::protocol::ids::{AccountId, ChainId, Digest, Height};
+use crate::protocol::layout::LayoutError;
+use crate::protocol::merkle::merkle_path;
+use crate::protocol::statement::Line;
+use crate::protocol::transaction::SignedTransaction;
 use crate::store::kv::{Kv, Pair, StoreError, Table, Write};
 
 const CHAIN: &[u8] = b"chain";
@@ -78,12 +84,23 @@ pub enum ArchiveError {
     OtherNetwork { ours: ChainId, theirs: ChainId },
     #[error("a row of the store cannot be read: {0}")]
     Row(#[from] CodecError),
+    #[error("a line of the store cannot be read: {0}")]
+    Line(#[from] LayoutError),
     #[error(transparent)]
     State(#[from] StateError),
     #[error("the stored state has root {found}, its checkpoint names {expected}; restore a backup or sync anew")]
     Root { expected: Digest, found: Digest },
     #[error("the store lacks its checkpoint {0}")]
     Missing(Height),
+}
+
+/// Lines with their places under the receipt root: after the receipts of their height.
+fn put_lines(batch: &mut Vec<Write>, height: Height, receipts: usize, lines: &[Line]) {
+    for (index, line) in (u32::try_from(receipts).unwrap_or(u32::MAX)..).zip(lines) {
+        let place = [&height.to_be_bytes()[..], &index.to_be_bytes()].concat();
+        batch.push(Write::put(Table::Statements, [&line.account.0[..], &place].concat(), []));
+        batch.push(Write::put(Table::Lines, place, line.encode()));
+    }
 }
 
 /// The ledger's store. Cheap to clone: all clones read and write the same one.
@@ -106,6 +123,7 @@ impl Archive {
                 let mut batch =
                     vec![Write::put(Table::Meta, CHAIN, ours.0), Write::put(Table::Meta, HEIGHT, 0_u64.to_be_bytes())];
                 batch.extend(state.rows().into_iter().map(|(key, value)| Write::put(Table::State, key, value)));
+                put_lines(&mut batch, 0, 0, &opening(&state));
                 archive.kv.commit(&batch)?;
                 Ok((archive, state, tip))
             }
@@ -165,6 +183,7 @@ impl Archive {
             let place = Place { height, index, receipt: *receipt };
             batch.push(Write::put(Table::Transactions, id.0, codec::encode(&place)));
         }
+        put_lines(&mut batch, height, executed.receipts.len(), &executed.lines);
         self.kv.commit(&batch)
     }
 
@@ -190,5 +209,170 @@ impl Archive {
     pub fn place(&self, id: &Digest) -> Result<Option<Place>, ArchiveError> {
         let bytes = self.kv.get(Table::Transactions, &id.0)?;
         Ok(bytes.map(|bytes| codec::decode::<_, 256>(&bytes)).transpose()?)
+    }
+
+    /// The rows of a table whose keys begin so, page by page, until `take` has enough.
+    fn walk(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        mut take: impl FnMut(Pair) -> Result<bool, ArchiveError>,
+    ) -> Result<(), ArchiveError> {
+        let mut from = from.to_vec();
+        loop {
+            let page = self.kv.range(table, &from, PAGE)?;
+            let full = page.len() == PAGE;
+            for (key, value) in page {
+                from.clone_from(&key);
+                if !key.starts_with(prefix) || !take((key, value))? {
+                    return Ok(());
+                }
+            }
+            if !full {
+                return Ok(());
+            }
+            from.push(0);
+        }
+    }
+
+    /// The lines of an account from a height on, in order, each with its number at its height, until `take` has enough.
+    ///
+    /// # Errors
+    /// The disk fails or a row is damaged.
+    pub fn lines(
+        &self,
+        account: &AccountId,
+        from: Height,
+        mut take: impl FnMut(u32, Line) -> bool,
+    ) -> Result<(), ArchiveError> {
+        let start = [&account.0[..], &from.to_be_bytes()].concat();
+        self.walk(Table::Statements, &account.0, &start, |(key, _)| {
+            let (_, place) = key.split_at_checked(account.0.len()).unwrap_or_default();
+            let (height, index) = place.split_at_checked(8).unwrap_or_default();
+            let height = u64::from_be_bytes(height.try_into().unwrap_or_default());
+            let index = u32::from_be_bytes(index.try_into().unwrap_or_default());
+            let bytes = self.kv.get(Table::Lines, place)?.ok_or(ArchiveError::Missing(height))?;
+            Ok(take(index, Line::decode(&bytes)?))
+        })
+    }
+
+    /// A line with how many leaves the receipt root of its height has, and the path to it; none when there is no such line.
+    ///
+    /// # Errors
+    /// The disk fails or a row is damaged.
+    pub fn line_path(&self, height: Height, index: u32) -> Result<Option<(Line, u64, Vec<Digest>)>, ArchiveError> {
+        let Some(checkpoint) = self.checkpoint(height)? else { return Ok(None) };
+        let mut receipts = Vec::new();
+        for bytes in &checkpoint.body.transactions {
+            let place = self.place(&SignedTransaction::decode(bytes)?.id)?;
+            receipts.push(place.ok_or(ArchiveError::Missing(height))?.receipt);
+        }
+        let (mut lines, prefix) = (Vec::new(), height.to_be_bytes());
+        self.walk(Table::Lines, &prefix, &prefix, |(_, bytes)| {
+            lines.push(Line::decode(&bytes)?);
+            Ok(true)
+        })?;
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        let Some(line) = place.checked_sub(receipts.len()).and_then(|index| lines.get(index)).copied() else {
+            return Ok(None);
+        };
+        let leaves = leaves(&receipts, &lines);
+        let path = merkle_path(leaves.iter().map(Vec::as_slice), u64::from(index));
+        Ok(path.map(|path| (line, leaves.len() as u64, path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::apply::{Context, execute, minimum_fee};
+    use crate::ledger::money::held_by;
+    use crate::protocol::checkpoint::Body;
+    use crate::protocol::committee::{Bitmap, CommitteeMember};
+    use crate::protocol::genesis::{GenesisAccount, GenesisVoter};
+    use crate::protocol::keys::SecretKey;
+    use crate::protocol::merkle::merkle_holds;
+    use crate::protocol::parameters::NetworkKind;
+    use crate::protocol::transaction::{Action, Transaction};
+    use crate::store::kv::MemoryKv;
+
+    /// Some heights of transfers and delegations: every account's lines add up to its purses, and each is proved under the
+    /// receipt root of its height.
+    #[test]
+    fn e21_statements_add_up_and_every_line_is_proved() {
+        const STAR: u64 = 1_000_000_000;
+        let key = |of: u8| SecretKey::from_seed([of; 32]);
+        let account = |of: u8| AccountId::from(key(of).public());
+        let mut genesis = Genesis::new("testnet", NetworkKind::Devnet, 1_700_000_000_000);
+        genesis.accounts = (1..5).map(|of| GenesisAccount { account: account(of), balance: 100 * STAR }).collect();
+        genesis.committee =
+            vec![GenesisVoter { consensus: key(9).public(), account: account(1), node: None, stake: 10 * STAR }];
+        let genesis = genesis.seal().unwrap().1;
+        let member = CommitteeMember { key: key(9).public(), weight: 10, account: account(1) };
+        let committee = Committee::new(0, vec![member]).unwrap();
+        let kv = Arc::new(MemoryKv::default());
+        let (archive, mut state, mut tip) = Archive::open(kv, &genesis, &committee).unwrap();
+        let mut proved = 0;
+        for height in 1..20_u64 {
+            let mut transactions = Vec::new();
+            for of in 1..5 {
+                let action = if height % 3 == 0 {
+                    Action::Delegate { validator: account(1), amount: STAR + height }
+                } else {
+                    Action::Transfer { to: account(1 + of % 4), amount: height, memo: Vec::new() }
+                };
+                let nonce = state.account(&account(of)).unwrap().nonce;
+                let mut transaction =
+                    Transaction { account: account(of), nonce, fee: 0, valid_until: height + 5, action };
+                transaction.fee = minimum_fee(&state, &transaction.action, transaction.signed_bytes()) + 3;
+                transactions.push(transaction.sign(&genesis.chain_id(), &key(of)).unwrap().encode());
+            }
+            let context = Context { height, timestamp_ms: height, proposer: account(2), parent: tip.hash };
+            let executed = execute(&state, &context, &transactions).unwrap();
+            let body = Body { attendance: Bitmap::default(), transactions };
+            let header = Header {
+                height,
+                receipt_root: executed.receipt_root,
+                state_root: executed.state_root,
+                body_root: body.root(),
+                ..tip.header.clone()
+            };
+            let checkpoint = Checkpoint { header, body, certificate: None };
+            archive.finalise(&checkpoint, &executed).unwrap();
+            (state, tip) = (executed.state, Tip::of(&checkpoint));
+            for of in 1..5 {
+                let mut places = Vec::new();
+                archive
+                    .lines(&account(of), height, |index, line| {
+                        places.push((index, line));
+                        true
+                    })
+                    .unwrap();
+                assert!(!places.is_empty());
+                for (index, line) in places {
+                    let (found, count, path) = archive.line_path(height, index).unwrap().unwrap();
+                    assert_eq!(found, line);
+                    let root = executed.receipt_root;
+                    assert!(merkle_holds(&root, count, index.into(), &line.encode(), &path));
+                    proved += 1;
+                }
+            }
+            assert_eq!(archive.line_path(height, 0).unwrap(), None, "a receipt is no line");
+        }
+        let purses = held_by(&state);
+        for of in 1..5 {
+            let mut sums = std::collections::BTreeMap::new();
+            archive
+                .lines(&account(of), 0, |_, line| {
+                    *sums.entry((line.account, line.purse)).or_insert(0) += i128::from(line.amount);
+                    true
+                })
+                .unwrap();
+            for (purse, sum) in sums {
+                assert_eq!(purses.get(&purse).copied().unwrap_or(0).cast_signed(), sum, "{purse:?}");
+            }
+        }
+        assert!(proved > 200, "{proved} lines proved");
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod report;
+pub mod statement;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

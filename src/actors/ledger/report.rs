@@ -8,16 +8,17 @@ use super::View;
 use super::archive::ArchiveError;
 use crate::ledger::apply::PAID_BYTES_MAX;
 use crate::ledger::receipt::Code;
-use crate::ledger::rows::{Member, Subnet, Vector};
+use crate::ledger::rows::{Member, Pool, Shares, Subnet, Vector};
 use crate::ledger::view::MetagraphRow as LedgerRow;
 use crate::protocol::checkpoint::Checkpoint;
 use crate::protocol::committee::Committee;
 use crate::protocol::ids::{AccountId, Digest, Height, MemberId, SubnetId};
 use crate::protocol::parameters::SubnetRules;
 use crate::protocol::report::{
-    AccountReport, CheckpointReport, CommitteeReport, CommitteeRow, FeesReport, HeadReport, Membership,
-    MetagraphReport, MetagraphRow, Moment, Motes, Share, SubnetBrief, SubnetReport, SupplyReport, TransactionBrief,
-    TransactionReport, TransactionState, WeightEntry, WeightsReport, WeightsRow,
+    AccountReport, CheckpointReport, CommitteeReport, CommitteeRow, DelegationReport, FeesReport, HeadReport,
+    Membership, MetagraphReport, MetagraphRow, Moment, Motes, PoolReport, Share, StakeReport, SubnetBrief,
+    SubnetReport, SupplyReport, TransactionBrief, TransactionReport, TransactionState, UnbondingReport, WeightEntry,
+    WeightsReport, WeightsRow,
 };
 use crate::protocol::transaction::{Action, Role, SignedTransaction, VALID_HEIGHTS_MAX};
 use crate::protocol::units::format_star;
@@ -157,6 +158,40 @@ impl View {
             nonce: self.next_nonce,
             memberships: view.memberships.iter().map(membership).collect(),
             height: self.state.height(),
+        }
+    }
+
+    /// What an account has in pools, and the pool it runs (E18).
+    pub fn stake(&self, account: AccountId) -> StakeReport {
+        let view = self.state.account_view(&account);
+        let height = self.state.height();
+        let delegation = |(validator, held): (AccountId, &Shares)| DelegationReport {
+            validator,
+            worth: Motes(self.state.worth(&account, &validator)),
+            bound_until: if held.moved_until > height { held.moved_until } else { 0 },
+        };
+        let waiting = view.iter().flat_map(|view| &view.waiting);
+        let unbonding = waiting.filter_map(|item| {
+            item.pool.map(|validator| UnbondingReport { validator, amount: Motes(item.amount), at: item.height })
+        });
+        let pool = self.state.get::<Pool>(&account).map(|pool| {
+            let rise = pool.rise.filter(|rise| rise.1 > height);
+            PoolReport {
+                total: Motes(pool.total),
+                holders: pool.holders,
+                take_bp: pool.take_at(height),
+                next_take_bp: rise.map(|rise| rise.0),
+                next_take_at: rise.map(|rise| rise.1),
+            }
+        });
+        StakeReport {
+            account,
+            height,
+            staked: Motes(view.as_ref().map_or(0, |view| view.stake)),
+            owed: Motes(view.as_ref().map_or(0, |view| view.owed)),
+            delegations: self.state.holdings(&account).map(delegation).collect(),
+            unbonding: unbonding.filter(|item| item.amount.0 > 0).collect(),
+            pool,
         }
     }
 

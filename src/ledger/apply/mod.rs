@@ -12,6 +12,8 @@ mod stake;
 mod transfer;
 mod weights;
 
+pub use channel::split;
+
 use super::draft::{Draft, RowChange};
 use super::economy::next_base;
 use super::event::Event;
@@ -134,6 +136,12 @@ fn verify_all(
         Some((index, _)) => Err(Inadmissible { index: *index, refusal: Refusal::Signature }),
         None => Ok(()),
     }
+}
+
+/// What the receipt root of a header covers: the receipts in body order, then the lines in theirs (L4, E21). The two differ
+/// in length, so that neither passes for the other.
+pub fn leaves(receipts: &[Receipt], lines: &[Line]) -> Vec<Vec<u8>> {
+    receipts.iter().map(Receipt::encode).chain(lines.iter().map(Line::encode)).collect()
 }
 
 /// Builds a body from candidates, best first, whose signatures were verified when they were taken in. What is
@@ -385,10 +393,10 @@ impl Run {
         chain.base_byte = next_base(chain.base_byte, bytes, PAID_BYTES_MAX as u64, least_byte);
         chain.base_unit = next_base(chain.base_unit, units, PAID_UNITS_MAX.into(), least_unit);
         let (state, diff, lines) = self.draft.seal(parent);
-        let receipts: Vec<Vec<u8>> = self.receipts.iter().map(Receipt::encode).collect();
+        let leaves = leaves(&self.receipts, &lines);
         Executed {
             state_root: state.root(),
-            receipt_root: merkle_root(receipts.iter().map(Vec::as_slice)),
+            receipt_root: merkle_root(leaves.iter().map(Vec::as_slice)),
             record_root: state.record_root(),
             params_hash: state.params_hash(),
             state,
