@@ -74,7 +74,7 @@ fn l17_the_payee_settles_at_once_and_the_payer_waits_a_term() {
         codes(&mut world, &[top_up.clone(), close(5, None), top_up, close(5, None)]),
         [Code::Applied, Code::Applied, Code::ChannelClosing, Code::ChannelClosing]
     );
-    let ends = world.state.height() + 600;
+    let ends = world.state.height() + world.state.parameters().term_heights;
     assert_eq!(world.state.get::<Channel>(&id).unwrap().ends, ends);
     // Anybody shows a later voucher; the payee has it.
     let payee = world.balance(6);
