@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::economy::rows::Charter;
 use super::rows::{Pool, Shares};
 use super::state::State;
 use crate::protocol::ids::{AccountId, MemberId, SubnetId};
@@ -44,4 +45,15 @@ pub fn pairs(state: &State, subnet: SubnetId, bound: MemberId) -> Vec<(MemberId,
     }
     pairs.sort_unstable();
     pairs
+}
+
+/// The miners whose pay is not minted because they belong to the subnet's owner (D8); none where the subnet allows it.
+pub fn owners_miners(state: &State, subnet: SubnetId) -> Vec<MemberId> {
+    let Some(owner) = state.get::<Charter>(&subnet).and_then(|charter| charter.owner) else { return Vec::new() };
+    if state.subnet(subnet).is_none_or(|subnet| subnet.rules.owner_mining > 0) {
+        return Vec::new();
+    }
+    let own = |account: &AccountId| related(state, &owner, account) || related(state, account, &owner);
+    let miners = state.members(subnet).filter(|(_, member)| member.role == Role::Miner && own(&member.account));
+    miners.map(|(id, _)| id).collect()
 }

@@ -5,6 +5,7 @@ use super::super::economy::rows::Purse;
 use super::super::economy::{largest_remainder, mintable, pools};
 use super::super::incentive::EpochResult;
 use super::super::money::{self, Note};
+use super::super::relation;
 use super::super::rows::{Member, Subnet};
 use crate::protocol::ids::{Epoch, MemberId, SubnetId};
 use crate::protocol::statement::Kind;
@@ -67,16 +68,22 @@ fn divide(draft: &mut Draft, pot: u64, carried: &mut u64, shares: &[(MemberId, u
     }
     *carried = 0;
     let amount = mintable(wanted, draft.supply(), draft.parameters().supply_cap);
-    give(draft, amount, shares, note);
-    money::mint(draft, amount);
-    amount
+    let given = give(draft, amount, shares, note);
+    money::mint(draft, given);
+    given
 }
 
-/// Gives members their parts of a pot: a miner is owed, a validator is paid into its pool (E18-E20).
-fn give(draft: &mut Draft, amount: u64, shares: &[(MemberId, u64)], note: Note) {
-    let Some(id) = note.subnet else { return };
+/// Gives members their parts of a pot: a miner is owed, a validator is paid into its pool (E18-E20). Says how much; what
+/// miners of the subnet's owner would have is given to nobody, unless the subnet allows it (D8).
+fn give(draft: &mut Draft, amount: u64, shares: &[(MemberId, u64)], note: Note) -> u64 {
+    let Some(id) = note.subnet else { return 0 };
     let weights: Vec<u64> = shares.iter().map(|(_, share)| *share).collect();
+    let (deferred, mut given) = (relation::owners_miners(draft, id), 0_u64);
     for ((member_id, _), part) in shares.iter().zip(largest_remainder(amount, &weights)) {
+        if deferred.binary_search(member_id).is_ok() {
+            continue;
+        }
+        given = given.saturating_add(part);
         let paid = match draft.member(id, *member_id).map(|member| (member.role, member.account)) {
             Some((Role::Miner, _)) => money::owe(draft, id, *member_id, part, note.share(part, amount)),
             Some((Role::Validator, account)) => {
@@ -88,4 +95,5 @@ fn give(draft: &mut Draft, amount: u64, shares: &[(MemberId, u64)], note: Note) 
         };
         assert!(paid, "violation: member {member_id} of subnet {id} cannot be paid");
     }
+    given
 }

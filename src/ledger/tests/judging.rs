@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::apply::execute;
 use super::super::close;
 use super::super::draft::Draft;
+use super::super::economy::rows::Charter;
 use super::super::event::Event;
 use super::super::incentive::Workspace;
 use super::super::incentive::fixed::ONE;
@@ -244,6 +245,24 @@ fn d08_a_miner_with_a_twentieth_of_the_pool_is_related() {
     assert_eq!(pairs(&own), [(MemberId(1), MemberId(7))]);
     assert!(relation::related(&own.state, &account(1), &account(1)));
     assert!(!relation::related(&own.state, &account(1), &account(5)));
+}
+
+/// What the owner's own miner would earn is not minted, and nobody else gets it, unless the subnet allows it.
+#[test]
+fn d08_miners_of_the_subnets_owner_are_not_paid_unless_the_subnet_allows_it() {
+    let rows: Vec<_> = (0..4).map(|of| (of, row(&[(4, 9), (5, 9)]))).collect();
+    let earned = |allow: u64, owner: Option<u8>| {
+        let mut world = world_of(|genesis| genesis.subnets[0].rules.owner_mining = allow);
+        let mut draft = Draft::new(&world.state);
+        draft.change::<Charter>(&VISION, |charter| charter.owner = owner.map(account));
+        world.state = draft.seal(&world.state).0;
+        period(&mut world, 1, &rows, |_| true);
+        [4, 5].map(|id| world.state.member(VISION, MemberId(id)).unwrap().earned)
+    };
+    let [first, second] = earned(0, None);
+    assert!(first > 0 && second > 0);
+    assert_eq!(earned(0, Some(5)), [0, second]);
+    assert_eq!(earned(1, Some(5)), [first, second]);
 }
 
 /// T8: worked out beside, here and now, or again after a restart at any height of the flight: the same roots.
