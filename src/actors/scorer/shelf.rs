@@ -84,8 +84,10 @@ impl Shelf {
         (epoch.saturating_sub(EPOCHS_KEPT)..epoch).rev().find_map(|epoch| self.log(subnet, epoch))
     }
 
-    /// A piece of a log's bytes; `None` when it is not kept here or ends before the piece.
+    /// A piece of a log's bytes; `None` when it is not kept here or ends before the piece. The root must be named: nobody
+    /// knows it before the reveal, and until then the log, which gives the row away, is nobody's.
     pub fn piece(&self, wish: &LogWish) -> Option<LogPiece> {
+        self.sealed(wish.subnet, wish.epoch).filter(|sealed| sealed.opening.log_root == wish.root)?;
         let bytes = self.row(wish.subnet, wish.epoch, LOG).filter(|bytes| bytes.len() <= LOG_BYTES_MAX)?;
         let begin = usize::try_from(wish.piece).ok()?.checked_mul(LOG_PIECE_BYTES)?;
         let end = begin.saturating_add(LOG_PIECE_BYTES).min(bytes.len());
@@ -119,17 +121,20 @@ mod tests {
         ScoreLog::new(head, (0..entries).map(entry).collect(), Board::default(), vec![])
     }
 
-    fn sealed(epoch: Epoch) -> Sealed {
-        Sealed { subnet: SubnetId(1), epoch, opening: Opening::bare(Width::Two, vec![(MemberId(1), 7)], [9; 32]) }
+    fn sealed(epoch: Epoch, log: &ScoreLog) -> Sealed {
+        let bare = Opening::bare(Width::Two, vec![(MemberId(1), 7)], [9; 32]);
+        let opening = Opening { log_root: log.root(), log_len: log.leaf_count(), ..bare };
+        Sealed { subnet: SubnetId(1), epoch, opening }
     }
 
     #[test]
     fn d11_logs_are_kept_for_sixteen_epochs_and_then_forgotten() {
         let shelf = Shelf::new(Arc::new(MemoryKv::new()));
         for epoch in 0..40 {
-            shelf.keep(&sealed(epoch), &log(epoch, 2)).unwrap();
+            let log = log(epoch, 2);
+            shelf.keep(&sealed(epoch, &log), &log).unwrap();
         }
-        assert_eq!(shelf.sealed(SubnetId(1), 39), Some(sealed(39)));
+        assert_eq!(shelf.sealed(SubnetId(1), 39), Some(sealed(39, &log(39, 2))));
         assert_eq!(shelf.log(SubnetId(1), 39 - 16), Some(log(39 - 16, 2)));
         assert_eq!(shelf.log(SubnetId(1), 39 - 19), None);
         assert_eq!(shelf.sealed(SubnetId(1), 0), None);
@@ -141,7 +146,7 @@ mod tests {
     fn a_log_leaves_in_pieces_that_join_to_its_bytes() {
         let shelf = Shelf::new(Arc::new(MemoryKv::new()));
         let log = log(3, 12_000);
-        shelf.keep(&sealed(3), &log).unwrap();
+        shelf.keep(&sealed(3, &log), &log).unwrap();
         let root = log.root();
         let wish = |piece| LogWish { subnet: SubnetId(1), epoch: 3, root, piece };
         let (mut bytes, mut total) = (Vec::new(), 0);
@@ -156,5 +161,7 @@ mod tests {
         assert_eq!(ScoreLog::decode(&bytes).unwrap(), log);
         assert_eq!(shelf.piece(&LogWish { epoch: 4, ..wish(0) }), None);
         assert_eq!(shelf.piece(&wish(u32::MAX)), None);
+        let guessed = LogWish { root: Digest([1; 32]), ..wish(0) };
+        assert_eq!(shelf.piece(&guessed), None, "before the reveal nobody knows the root");
     }
 }
