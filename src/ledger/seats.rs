@@ -170,6 +170,9 @@ pub fn gone(draft: &mut Draft, id: SubnetId, member: MemberId) {
 }
 
 /// Adds to a bond (D4).
+///
+/// # Errors
+/// The seat is not this account's, or its balance does not cover the amount.
 pub fn top_up(
     draft: &mut Draft,
     account: &AccountId,

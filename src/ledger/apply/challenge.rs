@@ -32,11 +32,11 @@ pub struct Asked {
 pub fn open(
     draft: &mut Draft,
     account: &AccountId,
-    asked: Asked,
+    asked: &Asked,
     height: Height,
     events: &mut Vec<Event>,
 ) -> Result<(), Code> {
-    let Asked { subnet, period, validator, entry } = asked;
+    let Asked { subnet, period, validator, entry } = *asked;
     draft.get::<Subnet>(&subnet).ok_or(Code::UnknownSubnet)?;
     draft.member(subnet, validator).ok_or(Code::UnknownMember)?;
     let source = draft.get::<ScoreSource>(&(subnet, period, validator)).ok_or(Code::UnknownLog)?;

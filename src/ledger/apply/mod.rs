@@ -245,7 +245,7 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
         }
         Action::LogChallenge { subnet, epoch, member, entry } => {
             let asked = challenge::Asked { subnet: *subnet, period: *epoch, validator: *member, entry: *entry };
-            challenge::open(draft, account, asked, height, events)
+            challenge::open(draft, account, &asked, height, events)
         }
         Action::LogAnswer { deadline, number, leaf, path } => {
             challenge::answer(draft, account, (*deadline, *number), (leaf, path), events)

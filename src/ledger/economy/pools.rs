@@ -166,6 +166,9 @@ fn sell(draft: &mut Draft, account: &AccountId, owner: &AccountId, (shares, amou
 }
 
 /// Puts money from a balance into a pool.
+///
+/// # Errors
+/// The balance does not cover it, or a bound of the pool or of the account does not let it in.
 pub fn put_in(draft: &mut Draft, account: &AccountId, owner: &AccountId, amount: u64) -> Result<(), Code> {
     if draft.get::<Shares>(&(*account, *owner)).is_none() && draft.holdings(account).count() >= POOLS_MAX {
         return Err(Code::TooManyPools);
@@ -212,6 +215,9 @@ fn take_out(
 }
 
 /// Takes money out of a pool; it is held for the unbonding span and stays liable for the pool's faults.
+///
+/// # Errors
+/// There is less than that, or what stays would be too little.
 pub fn unbond(draft: &mut Draft, account: &AccountId, owner: &AccountId, amount: Option<u64>) -> Result<(), Code> {
     let amount = take_out(draft, account, owner, amount, Kind::Undelegate)?;
     if amount > 0 {
@@ -223,6 +229,9 @@ pub fn unbond(draft: &mut Draft, account: &AccountId, owner: &AccountId, amount:
 
 /// Moves money from one pool to another at once. It stays liable for the old pool's faults for the unbonding span, and
 /// while it is it moves no further.
+///
+/// # Errors
+/// There is less than that, or it is bound to its old pool.
 pub fn redelegate(
     draft: &mut Draft,
     account: &AccountId,
@@ -258,6 +267,9 @@ pub fn redelegate(
 
 /// Sets the part of rewards that a validator keeps. Down at once; up by little, after a long notice, seldom. While
 /// nobody else has a share there is nobody to warn.
+///
+/// # Errors
+/// The take is out of its bounds, or was raised not long ago.
 pub fn set_take(draft: &mut Draft, owner: &AccountId, take_bp: u16) -> Result<(), Code> {
     let height = draft.height();
     let term = draft.parameters().term_heights;
