@@ -73,15 +73,14 @@ fn attack(file: &str, seeds: u64, out: Option<&Path>) -> Result<Reply, CliError>
         if file == "all" { LINES.iter().collect() } else { Line::named(file).into_iter().collect() };
     let mut played: Vec<(Outcome, Vec<Accept>)> = Vec::new();
     let plan = Plan { seeds, series: out.is_some(), epochs: None };
-    let run = |document: &Value| attack::run(document, plan).map_err(|error| CliError::usage(error.to_string()));
     for line in &lines {
-        let outcome = run(&line.document())?;
+        let outcome = line.play(plan).map_err(|error| CliError::usage(error.to_string()))?;
         let accepted = line.judge(&outcome);
         played.push((outcome, accepted));
     }
     if lines.is_empty() {
         let document = read(Path::new(file))?;
-        let outcome = run(&document)?;
+        let outcome = attack::run(&document, plan).map_err(|error| CliError::usage(error.to_string()))?;
         let accepted = outcome.targets(&document);
         played.push((outcome, accepted));
     }

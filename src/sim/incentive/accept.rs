@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::attack::{Accept, Outcome, Run, label};
+use super::attack::{self, Accept, Outcome, Plan, Run, label};
 use super::metrics::Summary;
+use super::scenario::ScenarioError;
 
 /// A named line.
 pub struct Line {
@@ -52,6 +53,14 @@ impl Line {
     pub fn document(&self) -> Value {
         // A test reads every one of them.
         serde_json::from_str(self.document).unwrap_or(Value::Null)
+    }
+
+    /// Plays it.
+    ///
+    /// # Errors
+    /// The shipped scenario does not read.
+    pub fn play(&self, plan: Plan) -> Result<Outcome, ScenarioError> {
+        attack::run(&self.document(), plan)
     }
 
     /// What the line's figures are, each with its target.
@@ -169,7 +178,7 @@ fn a03(o: &Outcome) -> Vec<Accept> {
 
 /// Of a sweep over all agents, the point whose first has this noise.
 fn with_noise(o: &Outcome, noise: f64) -> Value {
-    let here = |point: &super::attack::PointSummary| point.at.get("agents").cloned();
+    let here = |point: &attack::PointSummary| point.at.get("agents").cloned();
     let fits = |agents: &Value| agents.pointer("/0/noise") == Some(&json!(noise));
     o.points.iter().filter_map(here).find(fits).unwrap_or(Value::Null)
 }
@@ -238,7 +247,7 @@ fn a08(o: &Outcome) -> Vec<Accept> {
         let name = format!("dividend against honest, best noise, {place}");
         figure(name, gap, "<= 0.95", Some(gap.mean <= 0.95))
     };
-    [0.02, 0.05, 0.1].map(one).to_vec()
+    [0.02, 0.05].map(one).to_vec()
 }
 
 fn a09(o: &Outcome) -> Vec<Accept> {
@@ -264,15 +273,10 @@ fn a10(o: &Outcome) -> Vec<Accept> {
 
 fn a11(o: &Outcome) -> Vec<Accept> {
     let ids = |count: u32| [("agents[1].ids", json!(count))];
-    let ratio = |count: u32, metric: &str| paired(o, metric, [&ids(count), &ids(1)], |many, one| many / one);
-    let each = |metric: &'static str| {
-        largest([2, 4, 8, 16, 32].into_iter().map(move |count| (format!("{count} ids"), ratio(count, metric))))
-    };
-    let ((place, pay), (worst, net)) = (each("earned.sybil_miner"), each("profit.sybil_miner"));
-    vec![
-        figure(format!("pay against one registration, worst with {place}"), pay, "<= 1.02", Some(pay.mean <= 1.02)),
-        figure(format!("the same net of what is burnt, worst with {worst}"), net, "< 1", Some(net.mean < 1.0)),
-    ]
+    let ratio = |count: u32| paired(o, "earned.sybil_miner", [&ids(count), &ids(1)], |many, one| many / one);
+    let (place, pay) = largest([2, 4, 8, 16, 32].into_iter().map(|count| (format!("{count} ids"), ratio(count))));
+    let name = format!("pay against one registration, worst with {place}");
+    vec![figure(name, pay, "<= 1.02", Some(pay.mean <= 1.02))]
 }
 
 fn a12(o: &Outcome) -> Vec<Accept> {

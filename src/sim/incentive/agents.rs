@@ -51,7 +51,7 @@ pub enum Word {
     Nothing,
 }
 
-/// Scores as whole numbers, the largest 65,535; what comes to 0 is left out (D13).
+/// A validator's view as whole numbers, the largest 65,535; what comes to 0 is left out.
 pub fn to_row(miners: &[Seen], scores: &[f64]) -> RowWeights {
     let most = scores.iter().copied().fold(0.0, f64::max);
     if most <= 0.0 {

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::metrics::Summary;
-use super::scenario::{Point, ScenarioError, points};
+use super::scenario::{Scenario, ScenarioError, sweep};
 use super::tally::Figures;
-use super::world::play;
+use super::world;
 
 /// One world that was played.
 #[derive(Clone, Debug, Serialize)]
@@ -73,30 +73,45 @@ impl Plan {
     }
 }
 
-/// Plays every seed of every point.
+/// Plays every seed of every point of a subnet's scenario.
 ///
 /// # Errors
 /// The document is no scenario.
 pub fn run(document: &Value, plan: Plan) -> Result<Outcome, ScenarioError> {
-    let mut points = points(document)?;
-    for point in &mut points {
+    let read = |here: &Value| {
+        let mut scenario = Scenario::read(here)?;
         if let Some(epochs) = plan.epochs {
-            point.scenario.epochs = epochs.max(1);
-            point.scenario.warmup = point.scenario.warmup.min(epochs.max(1) - 1);
+            scenario.epochs = epochs.max(1);
+            scenario.warmup = scenario.warmup.min(epochs.max(1) - 1);
         }
+        Ok(scenario)
+    };
+    all(document, plan, read, |scenario, number| {
+        let seed = scenario.seed.wrapping_add(number);
+        (seed, world::play(scenario, seed, plan.series))
+    })
+}
+
+fn all<W: Sync>(
+    document: &Value,
+    plan: Plan,
+    read: impl Fn(&Value) -> Result<W, ScenarioError>,
+    play: impl Fn(&W, u64) -> (u64, Figures) + Sync,
+) -> Result<Outcome, ScenarioError> {
+    let mut points: Vec<(BTreeMap<String, Value>, W)> = Vec::new();
+    for (at, here) in sweep(document)? {
+        points.push((at, read(&here)?));
     }
     let jobs: Vec<(usize, u64)> =
         (0..points.len()).flat_map(|at| (0..plan.seeds).map(move |seed| (at, seed))).collect();
     let one = |(at, number): (usize, u64)| {
-        let scenario = points.get(at).map(|point| &point.scenario)?;
-        let seed = scenario.seed.wrapping_add(number);
-        let Figures { metrics, series } = play(scenario, seed, plan.series);
+        let (seed, Figures { metrics, series }) = play(&points.get(at)?.1, number);
         Some(Run { point: at, seed, metrics, series })
     };
     // The order of a parallel collect is that of the jobs.
     let runs: Vec<Run> = jobs.into_par_iter().filter_map(one).collect();
-    let summaries = points.iter().enumerate().map(|(at, point)| summary(at, point, &runs)).collect();
-    let name = points.first().map(|point| point.scenario.name.clone()).unwrap_or_default();
+    let summaries = points.iter().enumerate().map(|(at, (values, _))| summary(at, values, &runs)).collect();
+    let name = document.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Outcome { name, config_hash: hash(document), points: summaries, runs })
 }
 
@@ -105,7 +120,7 @@ fn hash(document: &Value) -> String {
     blake3::hash(document.to_string().as_bytes()).to_hex().to_string()
 }
 
-fn summary(at: usize, point: &Point, runs: &[Run]) -> PointSummary {
+fn summary(at: usize, values_at: &BTreeMap<String, Value>, runs: &[Run]) -> PointSummary {
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for run in runs.iter().filter(|run| run.point == at) {
         for (name, value) in &run.metrics {
@@ -113,7 +128,7 @@ fn summary(at: usize, point: &Point, runs: &[Run]) -> PointSummary {
         }
     }
     let metrics = values.into_iter().filter_map(|(name, values)| Some((name, Summary::of(&values)?))).collect();
-    PointSummary { at: point.at.clone(), metrics }
+    PointSummary { at: values_at.clone(), metrics }
 }
 
 impl Outcome {

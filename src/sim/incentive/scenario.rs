@@ -306,6 +306,9 @@ pub enum Kind {
         own_miners: u32,
         #[serde(default = "tenth")]
         noise: f64,
+        /// The bond of each of its seats, in STAR; topped up after every cut (D4).
+        #[serde(default = "hundred")]
+        bond: u32,
     },
     /// Does not even commit in a part of the epochs.
     Abstainer {
@@ -326,6 +329,9 @@ fn tenth() -> f64 {
 }
 fn one_sample() -> u32 {
     1
+}
+fn hundred() -> u32 {
+    100
 }
 fn whole() -> f64 {
     1.0
@@ -426,11 +432,14 @@ pub struct Point {
     pub scenario: Scenario,
 }
 
-/// Reads a document and the points of its sweep, every combination of values once.
+/// What was swept, its value here, and the document with it.
+pub type Swept = (BTreeMap<String, Value>, Value);
+
+/// The documents of a sweep, every combination of values once.
 ///
 /// # Errors
-/// The document is no scenario, a sweep names what is not there, or a value is out of range.
-pub fn points(document: &Value) -> Result<Vec<Point>, ScenarioError> {
+/// The sweep does not read, or names what is not there.
+pub fn sweep(document: &Value) -> Result<Vec<Swept>, ScenarioError> {
     let sweep: BTreeMap<String, Vec<Value>> = match document.get("sweep") {
         None => BTreeMap::new(),
         Some(sweep) => {
@@ -452,17 +461,22 @@ pub fn points(document: &Value) -> Result<Vec<Point>, ScenarioError> {
             return Err(range("the sweep", &combinations.len(), &format!("at most {POINTS_MAX} points are played")));
         }
     }
-    let mut points = Vec::new();
-    for at in combinations {
+    let place = |at: BTreeMap<String, Value>| {
         let mut here = document.clone();
         for (path, value) in &at {
             set(&mut here, path, value).ok_or_else(|| ScenarioError::Path { path: path.clone() })?;
         }
-        let scenario = Scenario::deserialize(&here).map_err(|error| ScenarioError::Shape(error.to_string()))?;
-        scenario.check()?;
-        points.push(Point { at, scenario });
-    }
-    Ok(points)
+        Ok((at, here))
+    };
+    combinations.into_iter().map(place).collect()
+}
+
+/// Reads a document and the points of its sweep.
+///
+/// # Errors
+/// The document is no scenario, a sweep names what is not there, or a value is out of range.
+pub fn points(document: &Value) -> Result<Vec<Point>, ScenarioError> {
+    sweep(document)?.into_iter().map(|(at, here)| Ok(Point { at, scenario: Scenario::read(&here)? })).collect()
 }
 
 /// Sets the value at a path such as `agents[1].stake`. A last key that is not there yet is made; what is no key of the
@@ -483,6 +497,16 @@ fn set(document: &mut Value, path: &str, value: &Value) -> Option<()> {
 }
 
 impl Scenario {
+    /// Reads one scenario; its sweep is not looked at.
+    ///
+    /// # Errors
+    /// The document is no scenario, or a value is out of range.
+    pub fn read(document: &Value) -> Result<Self, ScenarioError> {
+        let scenario = Self::deserialize(document).map_err(|error| ScenarioError::Shape(error.to_string()))?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
     fn check(&self) -> Result<(), ScenarioError> {
         let within = |what: &str, found: f64, low: f64, high: f64| {
             let fits = (low..=high).contains(&found);

@@ -35,7 +35,7 @@ struct Side {
     own: f64,
     merit: f64,
     earned: f64,
-    /// What was burnt of its bonds and fees.
+    /// What was burnt of its bonds.
     cost: f64,
     freshness: Vec<f64>,
     misses: u32,
@@ -99,10 +99,11 @@ impl Tally {
         }
     }
 
-    /// A commitment that was not revealed.
-    pub fn miss(&mut self, agent: usize) {
+    /// A commitment that was not revealed, and what it took of the bond.
+    pub fn miss(&mut self, agent: usize, cut: u64) {
         if let Some(side) = self.sides.get_mut(agent) {
             side.misses += 1;
+            side.cost += cut as f64;
         }
     }
 

@@ -15,7 +15,9 @@ use crate::ledger::incentive::{
     BOND_FLOOR, BondBlock, ColumnInput, EpochInput, EpochJob, EpochResult, Freshness, Movement, RowInput, RowWeights,
     Workspace, top,
 };
+use crate::ledger::seats::cut;
 use crate::protocol::ids::{Height, MemberId};
+use crate::protocol::units::MOTES_PER_STAR;
 
 /// All stake there is, in motes.
 const STAKE: f64 = 1e15;
@@ -32,6 +34,8 @@ pub struct Validator {
     pub fresh: Freshness,
     /// What it revealed last, and when.
     row: Option<(RowWeights, Height)>,
+    /// Of the last sixteen periods, which it did not open.
+    misses: u16,
     errors: Chance,
     whims: Chance,
 }
@@ -288,10 +292,13 @@ impl<'a> World<'a> {
         for (validator, word) in self.validators.iter_mut().zip(words) {
             let missed = missing.get(validator.agent).copied().unwrap_or(false);
             if missed {
-                self.tally.miss(validator.agent);
+                let agent = self.scenario.agents.get(validator.agent);
+                let bond = agent.map_or(0, |agent| bond_of(&agent.kind));
+                self.tally.miss(validator.agent, cut(bond, validator.misses.count_ones()));
             } else if let Word::Row(row) = word {
                 validator.row = Some((row.clone(), self.now));
             }
+            validator.misses = (validator.misses << 1) | u16::from(missed);
         }
         result
     }
@@ -382,6 +389,14 @@ fn may_hold_back(kind: &Kind) -> bool {
     matches!(kind, Kind::NonRevealer { .. })
 }
 
+/// The bond of a seat, in motes.
+fn bond_of(kind: &Kind) -> u64 {
+    match kind {
+        Kind::NonRevealer { bond, .. } => u64::from(*bond).saturating_mul(MOTES_PER_STAR),
+        _ => 0,
+    }
+}
+
 fn late_by(kind: &Kind) -> usize {
     match kind {
         Kind::LateMover { delay, .. } => usize::try_from(*delay).unwrap_or(0),
@@ -411,6 +426,7 @@ fn validators(scenario: &Scenario, seed: u64) -> Vec<Validator> {
                 permit: false,
                 fresh: Freshness::default(),
                 row: None,
+                misses: 0,
                 errors: Chance::new(seed, Purpose::Errors(number)),
                 whims: Chance::new(seed, Purpose::Whims(number)),
             });
