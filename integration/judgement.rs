@@ -2,27 +2,29 @@
 
 use starling::actors::query_dispatcher::Behaviour;
 use starling::actors::scorer::Conduct;
+use starling::ledger::judging::LogChallenge;
 use starling::ledger::rows::{Commit, Member};
 use starling::ml::task::MinerSpec;
 use starling::net::memory::Weather;
 use starling::protocol::ids::{Epoch, MemberId};
 use starling::protocol::report::ReplayRow;
 use starling::protocol::score_log::ScoreLog;
-use starling::protocol::transaction::Role;
+use starling::protocol::transaction::{Action, Role};
 use starling::store::kv::{Kv, Table, Write};
 
 use super::world::{Plan, VISION, World, run};
 
-/// Everybody in a seat, one honest miner and one that guesses.
+/// Everybody in a seat, a good miner and a lesser one.
 async fn settled(world: &World, validators: usize) {
     world.start_all();
     world.reach(&(0..validators).collect::<Vec<_>>(), 3, 60).await;
     for of in 0..validators {
         world.register(of, Role::Validator).await;
     }
-    for (of, behaviour) in [(validators, Behaviour::Honest), (validators + 1, Behaviour::Random)] {
+    // Two that differ, so that rows have more in them than one name.
+    for (of, place) in [(validators, 0), (validators + 1, 2)] {
         world.register(of, Role::Miner).await;
-        world.mine(of, behaviour, MinerSpec::graded("vision", 1, 3)).await;
+        world.mine(of, Behaviour::Honest, MinerSpec::graded("vision", place, 3)).await;
     }
 }
 
@@ -98,6 +100,8 @@ fn d04_a_validator_that_hides_or_deals_earns_less_and_a_copy_does_not_replay() {
         let (_, hides) = seat(&world, hider).await;
         assert!(hides.missed >= 3, "missed {}", hides.missed);
         assert_eq!((hides.earned, hides.last_reveal), (0, None));
+        let (_, keeps) = seat(&world, 0).await;
+        assert!(hides.bond < keeps.bond, "its bond does not melt: {}", hides.bond);
         let (dealer_id, deals) = seat(&world, dealer).await;
         assert!(deals.earned < honest / 2, "the self-dealer earned {}, honest ones {honest}", deals.earned);
         let (copier_id, _) = seat(&world, copier).await;
@@ -136,6 +140,28 @@ fn d02_a_validator_that_crashes_after_its_commit_opens_it_all_the_same() {
         assert_eq!(row.missed, 0, "the commit of epoch {epoch} was not opened");
         let rows = replay(&world, 0, epoch).await;
         assert!(rows.iter().any(|row| row.validator == member && row.ok), "{rows:?}");
+        world.check().await;
+    });
+}
+
+#[test]
+fn d14_a_challenge_is_answered_by_itself_and_its_deposit_is_the_validators() {
+    let plan = Plan { seed: 44, validators: 4, others: 2, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        settled(&world, 4).await;
+        forward(&world, 30).await;
+        let (member, before) = seat(&world, 1).await;
+        let epoch = revealed(&world).await;
+        for entry in [0, 1] {
+            let id = world.submit(4, Action::LogChallenge { subnet: VISION, epoch, member, entry }).await;
+            world.finalised(0, id, 30).await;
+        }
+        forward(&world, 8).await;
+        let view = world.view(0).await;
+        assert_eq!(view.state.range::<LogChallenge>(..).count(), 0, "challenges are left open");
+        let (_, after) = seat(&world, 1).await;
+        assert_eq!(after.bond, before.bond, "an answered challenge costs nothing");
+        assert_eq!(view.state.seat(VISION, member).accountable_from, 0);
         world.check().await;
     });
 }

@@ -14,11 +14,12 @@ use super::error::{CliError, Exit};
 use super::output::Reply;
 use super::subnet::{Register, SeatRole, segment};
 use crate::protocol::artifact::publish::ModelPublish;
-use crate::protocol::ids::{AccountId, NodeId};
+use crate::protocol::ids::{AccountId, Epoch, MemberId, NodeId};
 use crate::protocol::report::{
     AccountReport, FeesReport, Motes, NodeStatus, SubmitReport, SubnetReport, TransactionReport, TransactionState,
 };
 use crate::protocol::transaction::{Action, Class, Role, Transaction};
+use crate::protocol::units::MOTES_PER_STAR;
 use crate::store::keystore::{KeyInfo, KeyKind};
 
 /// Heights that a transaction stays valid: ten minutes at a height a second, then it can no longer surprise anybody.
@@ -123,6 +124,20 @@ pub fn register(context: &Context, wanted: &Register) -> Result<Reply, CliError>
 /// See `send`.
 pub fn model_publish(context: &Context, what: String, record: ModelPublish) -> Result<Reply, CliError> {
     send(context, what, 0, Action::ModelPublish(Box::new(record)))
+}
+
+/// Asks a validator for an entry of its score log.
+///
+/// # Errors
+/// There is no such subnet, and see `send`.
+pub fn challenge(
+    context: &Context,
+    subnet: &str,
+    (member, epoch, entry): (MemberId, Epoch, u64),
+) -> Result<Reply, CliError> {
+    let subnet: SubnetReport = context.client()?.get(&format!("/api/v1/subnets/{}", segment(subnet)?))?;
+    let what = format!("ask validator {member} of {} for entry {entry} of epoch {epoch}, with a deposit", subnet.name);
+    send(context, what, MOTES_PER_STAR, Action::LogChallenge { subnet: subnet.id, epoch, member, entry })
 }
 
 /// Builds, shows, asks, signs, sends and waits.

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::mutate;
 use super::output::{Reply, Table, maybe};
 use crate::protocol::ids::{AccountId, Digest, Epoch, MemberId};
 use crate::protocol::report::{
@@ -19,6 +20,18 @@ pub enum Validator {
     Weights(Weights),
     /// Do an epoch's sums again, from the logs its validators serve; exit 12 when a row is not what its log gives
     Replay(Replay),
+    /// Ask a validator for an entry of its score log; it must answer in time, or loses a part of its bond
+    Challenge {
+        /// The validator's member number
+        validator: u32,
+        /// The epoch whose weights were revealed
+        epoch: Epoch,
+        /// Which leaf: 0 is the head of the log, the questions follow
+        entry: u64,
+        /// Name or number
+        #[arg(long, value_name = "SUBNET")]
+        subnet: String,
+    },
     /// What a validator must do in which window, and what it missed
     Duties {
         /// Whose [default: the account of the node asked]
@@ -75,6 +88,9 @@ impl Validator {
                 let name = super::subnet::segment(&subnet)?;
                 let only = validator.map(|member| format!("?validator={member}")).unwrap_or_default();
                 Ok(replayed(&context.client()?.get(&format!("/api/v1/replay/{name}/{epoch}{only}"))?))
+            }
+            Self::Challenge { validator, epoch, entry, subnet } => {
+                mutate::challenge(context, &subnet, (MemberId(validator), epoch, entry))
             }
             Self::Duties { account } => {
                 let only = match account {
@@ -149,7 +165,10 @@ fn duties(report: &DutiesReport) -> Reply {
         ]);
     }
     let late = report.rows.iter().any(|row| row.unrevealed);
-    let reply = Reply::of(report).line(format!("At height {}", report.height)).table(table);
+    let mut reply = Reply::of(report).line(format!("At height {}", report.height)).table(table);
+    for row in report.rows.iter().filter(|row| row.suspended) {
+        reply = reply.line(format!("{}: suspended until its bond is at least {}", row.name, row.bond_minimum));
+    }
     if late { reply.hint("a commit that is not opened in its window costs a part of the seat's bond") } else { reply }
 }
 

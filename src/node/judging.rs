@@ -139,6 +139,9 @@ impl Asks {
                 unrevealed: seat.unrevealed,
                 missed: member.missed,
                 bond: Motes(member.bond),
+                bond_minimum: Motes(view.state.bond_minimum(*id, seat.member)),
+                suspended: view.state.seat(*id, seat.member).suspended,
+                challenges: view.state.seat(*id, seat.member).challenges.into(),
                 last_reveal: member.last_reveal,
             })
         };

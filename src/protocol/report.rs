@@ -277,6 +277,8 @@ pub struct MetagraphRow {
     pub bond: Motes,
     /// Commits of a validator that were not opened in time.
     pub missed: u32,
+    /// Of a validator's rows, in [-1, 1]: below 0 they repeat the past. None before it can be told.
+    pub freshness: Option<f64>,
     /// The epoch of a validator's last revealed weights.
     pub last_reveal: Option<Epoch>,
 }
@@ -452,6 +454,11 @@ pub struct DutyRow {
     /// Commits that were not opened in time.
     pub missed: u32,
     pub bond: Motes,
+    /// Below this the seat is suspended until its bond is topped up.
+    pub bond_minimum: Motes,
+    pub suspended: bool,
+    /// Challenges of its logs that wait for an answer.
+    pub challenges: u32,
     pub last_reveal: Option<Height>,
 }
 

@@ -335,8 +335,16 @@ impl View {
             registered_at: row.registered,
             bond: Motes(row.bond),
             missed: row.missed,
+            freshness: self.freshness(id, row.member),
             last_reveal: self.vector(id, row.member).map(|vector| vector.epoch),
         }
+    }
+
+    /// χ for people.
+    fn freshness(&self, subnet: SubnetId, member: MemberId) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let part = |raw: i64| raw as f64 / (1_u64 << 32) as f64;
+        self.state.freshness(subnet, member).map(part)
     }
 
     fn vector(&self, subnet: SubnetId, member: MemberId) -> Option<&Vector> {

@@ -27,6 +27,8 @@ use super::mail::{ask, heard, tell};
 use super::query_dispatcher::Challenge;
 use super::router::{Outbound, Publish, ReplyLog};
 use super::worker_pool::{Cancel, Done, Given, Job, Lane, RunJob};
+use crate::ledger::apply;
+use crate::ledger::judging::LogChallenge;
 use crate::ledger::state::State;
 use crate::ml::task;
 use crate::net;
@@ -35,7 +37,7 @@ use crate::protocol::ids::{ChainId, Digest, Height, MemberId, PublicKey, SubnetI
 use crate::protocol::keys::{SecretKey, Signature};
 use crate::protocol::query::Answer;
 use crate::protocol::score_log::Entry;
-use crate::protocol::transaction::{Action, Role, Transaction};
+use crate::protocol::transaction::{Action, Class, Role, Transaction};
 use crate::protocol::wire::{LogPiece, LogWish};
 use crate::store::kv::Kv;
 
@@ -147,12 +149,15 @@ pub struct Scorer {
     desks: BTreeMap<SubnetId, Desk>,
     in_flight: BTreeMap<u64, Round>,
     next_challenge: u64,
+    /// When each challenge of our logs was last answered.
+    answered: BTreeMap<(Height, u64), Height>,
 }
 
 impl Scorer {
     pub fn new(params: Params, links: Links) -> Self {
         let shelf = Shelf::new(Arc::clone(&params.shelf));
-        Self { params, links, shelf, desks: BTreeMap::new(), in_flight: BTreeMap::new(), next_challenge: 0 }
+        let (desks, in_flight, answered) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { params, links, shelf, desks, in_flight, next_challenge: 0, answered }
     }
 
     /// The subnet's desk, opened when the account first has a seat there and the task is known to this program. It goes
@@ -201,6 +206,7 @@ impl Scorer {
             self.challenge(&seat, finalised.hash, miners);
             actions.extend(self.reveal(&seat));
             actions.extend(self.commit(&seat, state));
+            self.answers(&seat, state, &mut actions);
         }
         if !actions.is_empty() {
             self.send(actions, state.height(), context);
@@ -276,6 +282,24 @@ impl Scorer {
         Some(Action::WeightsCommit { subnet, mechanism: 0, epoch, member, version, hash })
     }
 
+    /// Answers to challenges of our logs, those that were not just sent (D14).
+    fn answers(&mut self, seat: &Seat, state: &State, actions: &mut Vec<Action>) {
+        let Seat { subnet, member, height, .. } = *seat;
+        self.answered.retain(|(deadline, _), _| *deadline >= height);
+        let ours = |of: &LogChallenge| of.subnet == subnet && of.validator == member;
+        for (key, of) in state.range::<LogChallenge>((height, 0)..).filter(|(_, of)| ours(of)) {
+            if self.answered.get(key).is_some_and(|sent| height < sent + RESEND_HEIGHTS) {
+                continue;
+            }
+            self.answered.insert(*key, height);
+            let Some((leaf, path)) = self.shelf.log(subnet, of.period).and_then(|log| log.proof(of.entry)) else {
+                tracing::warn!(%subnet, epoch = of.period, entry = of.entry, "a challenged log is not on the shelf");
+                continue;
+            };
+            actions.push(Action::LogAnswer { deadline: key.0, number: key.1, leaf, path });
+        }
+    }
+
     /// Makes this epoch's log and vector, once, and keeps both. `None`: there is nothing to say, or no way to keep it.
     fn seal(&mut self, seat: &Seat, state: &State) -> Option<Sealed> {
         let Seat { subnet, epoch, member, .. } = *seat;
@@ -321,11 +345,19 @@ impl Scorer {
             for (nonce, action) in (view.next_nonce..).zip(actions) {
                 let kind = action.name();
                 let valid_until = height + VALID_HEIGHTS;
-                let transaction = Transaction { account, nonce, fee: 0, valid_until, action };
+                let mut transaction = Transaction { account, nonce, fee: 0, valid_until, action };
+                let weights = transaction.class() == Class::System;
+                if !weights {
+                    // The fee stands in a field of fixed width: the size does not depend on it.
+                    let bytes = transaction.signed_bytes();
+                    transaction.fee = apply::full_fee(&view.state, &transaction.action, bytes);
+                }
                 match transaction.sign(&actor.params.chain, &actor.params.account) {
                     Ok(signed) => {
                         tracing::debug!(kind, nonce, height, "publishing weights");
-                        tell(&actor.links.publish, Publish(Outbound::Weights(signed.encode())));
+                        let bytes = signed.encode();
+                        let outbound = if weights { Outbound::Weights(bytes) } else { Outbound::Transaction(bytes) };
+                        tell(&actor.links.publish, Publish(outbound));
                     }
                     Err(error) => tracing::warn!(kind, %error, "weights of ours do not make a transaction"),
                 }

@@ -122,7 +122,8 @@ fn validators(record: &Record, graph: &MetagraphReport) -> Table {
     let mut rows: Vec<_> = graph.rows.iter().filter(|row| row.role == "validator").collect();
     rows.sort_by_key(|row| (std::cmp::Reverse(row.earned), row.member));
     let mut table =
-        Table::new(&["validator", "behaviour", ">stake", ">dividend", ">earned", ">missed", ">bond"]).or("none yet");
+        Table::new(&["validator", "behaviour", ">stake", ">dividend", ">earned", ">freshness", ">missed", ">bond"])
+            .or("none yet");
     for row in rows {
         let node = record.nodes.iter().find(|node| node.account == row.account);
         table.row(vec![
@@ -131,6 +132,7 @@ fn validators(record: &Record, graph: &MetagraphReport) -> Table {
             row.stake.to_string(),
             row.dividends.to_string(),
             row.earned.to_string(),
+            maybe(row.freshness.map(|fresh| format!("{fresh:+.2}"))),
             row.missed.to_string(),
             row.bond.to_string(),
         ]);

@@ -83,6 +83,8 @@ pub struct ValidatorSummary {
     pub display: String,
     /// Commits that were not opened in time.
     pub missed: u32,
+    /// In [-1, 1]: below 0 its rows repeat the past.
+    pub freshness: Option<f64>,
     /// What is left of its seat's bond.
     pub bond: Motes,
     pub last_reveal: Option<Epoch>,
@@ -188,6 +190,7 @@ fn subnet(tables: &[&MetagraphReport], kind: String, known: &BTreeMap<AccountId,
             earned: row.earned,
             display: row.earned.to_string(),
             missed: row.missed,
+            freshness: row.freshness,
             bond: row.bond,
             last_reveal: row.last_reveal,
         }

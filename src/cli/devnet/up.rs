@@ -197,7 +197,8 @@ fn report(summary: &Summary, record: &Record, ready_ms: u64) -> Reply {
             ]);
         }
         reply = reply.table(table);
-        let mut table = Table::new(&["validator", "behaviour", ">stake", ">dividend", ">earned", ">missed", ">bond"]);
+        let mut table =
+            Table::new(&["validator", "behaviour", ">stake", ">dividend", ">earned", ">freshness", ">missed", ">bond"]);
         for validator in &subnet.validators {
             table.row(vec![
                 validator.node.clone(),
@@ -205,6 +206,7 @@ fn report(summary: &Summary, record: &Record, ready_ms: u64) -> Reply {
                 validator.stake.to_string(),
                 format!("{:.2} %", validator.dividend * 100.0),
                 validator.display.clone(),
+                maybe(validator.freshness.map(|fresh| format!("{fresh:+.2}"))),
                 validator.missed.to_string(),
                 validator.bond.to_string(),
             ]);
