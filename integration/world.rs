@@ -127,12 +127,24 @@ fn genesis(plan: &Plan) -> Genesis {
         if of < plan.validators {
             let consensus = key(plan.seed, of, "consensus").public();
             let node = Some(NodeId(key(plan.seed, of, "node").public().0));
-            genesis.committee.push(GenesisVoter { consensus, account, node, stake: 1_000 * MOTES_PER_STAR });
+            genesis.committee.push(GenesisVoter {
+                consensus,
+                account,
+                node,
+                stake: 1_000 * MOTES_PER_STAR,
+                support: vec![VISION],
+            });
         }
     }
     // Scores of digits can be computed again bit for bit.
     let rules = SubnetRules { replay: 0, ..SubnetRules::defaults(NetworkKind::Devnet) };
-    genesis.subnets.push(GenesisSubnet { id: VISION, name: "vision".into(), task: "vision".into(), rules });
+    genesis.subnets.push(GenesisSubnet {
+        id: VISION,
+        name: "vision".into(),
+        task: "vision".into(),
+        owner: None,
+        rules,
+    });
     genesis.seal().expect("a genesis").1
 }
 

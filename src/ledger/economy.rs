@@ -2,26 +2,40 @@
 //!
 //! Every division here gives away exactly what there was: the parts of a pot sum to the pot (E19).
 
+pub mod committee;
+pub mod grants;
 pub mod members;
 pub mod pools;
+pub mod price;
 pub mod rows;
+pub mod split;
+pub mod subnets;
 pub mod supply;
 
-use self::rows::{Charter, Curve, Purse};
+use self::rows::{Charter, Curve, Purse, Support};
 use super::rows::Supply;
 use super::state::State;
 use crate::protocol::genesis::Genesis;
+use crate::protocol::parameters::NetworkKind;
 
 /// A byte or a unit never costs more than this: a STAR.
 const BASE_MAX: u64 = 1_000_000_000;
 
+/// Hundredths of a percent in a whole.
+const BASIS: u128 = 10_000;
+
 /// The books at height 0.
 pub(super) fn genesis(state: &mut State, genesis: &Genesis) {
     for row in &genesis.subnets {
-        state.put(&row.id, Some(Charter { name: row.name.clone(), ..Charter::default() }));
+        state.put(&row.id, Some(Charter { name: row.name.clone(), owner: row.owner, ..Charter::default() }));
         let price = Curve { price: row.rules.price_start, since: 0 };
         state.put(&row.id, Some(Purse { price, ..Purse::default() }));
     }
+    for row in genesis.committee.iter().filter(|row| !row.support.is_empty()) {
+        let parts = row.support.iter().map(|subnet| (*subnet, 1)).collect();
+        state.put(&row.account, Some(Support { parts }));
+    }
+    state.treasury.devnet = genesis.network == NetworkKind::Devnet;
     state.treasury.lock = Curve { price: genesis.parameters.lock_min, since: 0 };
     state.treasury.next_subnet = genesis.subnets.iter().map(|row| row.id.0).max().map_or(1, |id| id.saturating_add(1));
 }

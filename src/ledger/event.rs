@@ -107,6 +107,7 @@ pub struct EpochClosed {
     /// Minted and paid for this epoch, by side.
     pub paid_miners: u64,
     pub paid_validators: u64,
+    pub paid_owner: u64,
     /// Validators that committed and did not reveal.
     pub missed: Vec<MemberId>,
     pub members: Vec<MetagraphRow>,

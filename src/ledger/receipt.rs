@@ -90,6 +90,30 @@ pub enum Code {
     BadExpiry = 36,
     #[error("the payee does not exist or is the payer")]
     BadPayee = 37,
+    #[error("only stake supports subnets; stake first")]
+    NoStake = 40,
+    #[error("the registrations that wait for a slot are too many already")]
+    QueueFull = 41,
+    #[error("the miner is not waiting to be seen")]
+    NotWaiting = 42,
+    #[error("the validator is the miner's own, or has said so already")]
+    NoWitness = 43,
+    #[error("the subnet belongs to another account")]
+    NotOwner = 44,
+    #[error("the name is or was another subnet's")]
+    NameTaken = 45,
+    #[error("creating a subnet locks more than max_lock now")]
+    LockAboveMax = 46,
+    #[error("there are as many subnets as there may be")]
+    SubnetLimit = 47,
+    #[error("a subnet has no such task or rule, or the value is out of bounds")]
+    BadRule = 48,
+    #[error("the rule is fixed, or was changed less than two epochs ago")]
+    RuleTooSoon = 49,
+    #[error("the subnet is closing")]
+    SubnetClosing = 50,
+    #[error("no challenger wants the subnet's place")]
+    NotChallenged = 51,
     #[error("the row names fewer miners than the subnet asks for (weight_few)")]
     WeightFew = 60,
     #[error("the subnet takes weights of two bytes only (weight_wide)")]
@@ -164,6 +188,18 @@ impl Code {
         Self::TooManyChannels,
         Self::BadExpiry,
         Self::BadPayee,
+        Self::NoStake,
+        Self::QueueFull,
+        Self::NotWaiting,
+        Self::NoWitness,
+        Self::NotOwner,
+        Self::NameTaken,
+        Self::LockAboveMax,
+        Self::SubnetLimit,
+        Self::BadRule,
+        Self::RuleTooSoon,
+        Self::SubnetClosing,
+        Self::NotChallenged,
         Self::WeightFew,
         Self::WeightWide,
         Self::WeightLimit,

@@ -222,16 +222,12 @@ parameters! {
             "Heights of an epoch.";
         2 reveal_window: Heights, default 4, 60, bounds 1, 10, 600,
             "Heights after an epoch in which its weights are revealed; at most the tempo.";
-        3 emission: Motes, default 10 * STAR, 10 * STAR, bounds 0, 0, 1_000_000 * STAR,
-            "Minted each epoch, half for miners, half for validators.";
         4 slots: Plain, default 256, 256, bounds 1, 64, 2_048,
             "Members the subnet has room for.";
         5 seats: Plain, default 64, 64, bounds 1, 4, 1_024,
             "Validators with a permit to set weights.";
         6 validator_stake: Motes, default STAR, 1_000 * STAR, bounds 1, STAR, 1_000_000 * STAR,
             "The least stake of a validator here.";
-        7 miner_bond: Motes, default STAR, 10 * STAR, bounds 0, STAR / 100, 10_000 * STAR,
-            "Locked while a miner is a member.";
         8 validator_bond: Motes, default STAR, 100 * STAR, bounds 0, 100 * STAR, 10_000 * STAR,
             "Locked while a validator is a member.";
         9 kappa: Plain, default 32_767, 32_767, bounds 0, 29_491, 43_690,

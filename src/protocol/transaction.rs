@@ -24,6 +24,12 @@ pub const MEMO_BYTES_MAX: usize = 64;
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024;
 /// A path has a node for each doubling of a log's length.
 const ANSWER_PATH_MAX: usize = 64;
+/// The most bytes of the name of a subnet.
+pub const NAME_BYTES_MAX: usize = 32;
+/// Rules that one update changes at most.
+pub const CHANGES_MAX: usize = 16;
+/// Subnets one validator may support (E7).
+pub const SUPPORT_MAX: usize = 16;
 /// How far ahead of the height `valid_until` may lie (L21).
 pub const VALID_HEIGHTS_MAX: u64 = 14_400;
 /// Stands for the whole amount in `unstake`.
@@ -154,6 +160,44 @@ pub enum Action {
         subnet: SubnetId,
         member: MemberId,
     },
+    /// Opens a subnet, or waits for the place of one; `max_lock` bounds what is locked for it.
+    SubnetCreate {
+        name: String,
+        task: String,
+        tempo: u64,
+        max_lock: u64,
+    },
+    /// Changes rules of the sender's subnet, by number and value, with notice; and whose it is, at once.
+    SubnetUpdate {
+        subnet: SubnetId,
+        owner: Option<AccountId>,
+        changes: Vec<(u16, u64)>,
+    },
+    /// Announces the end of the sender's subnet.
+    SubnetClose {
+        subnet: SubnetId,
+    },
+    /// Keeps the sender's subnet by matching the lock of who wants its place.
+    SubnetMatch {
+        subnet: SubnetId,
+    },
+    /// Gives up the sender's creation that waits for a place.
+    SubnetCancel,
+    /// Gives up a registration that waits for a slot.
+    Unqueue {
+        subnet: SubnetId,
+        place: u64,
+    },
+    /// The subnets that the account's stake supports, ids ascending; none take it back.
+    Support {
+        parts: Vec<(SubnetId, u16)>,
+    },
+    /// A validator saw a waiting miner answer.
+    MemberAttest {
+        subnet: SubnetId,
+        member: MemberId,
+        miner: MemberId,
+    },
     /// `version` is that of the scorer; a subnet asks for a least one (Y18).
     WeightsCommit {
         subnet: SubnetId,
@@ -212,6 +256,14 @@ impl Action {
             Self::ChannelChallenge { .. } => 0x64,
             Self::Register { .. } => 0x33,
             Self::Leave { .. } => 0x34,
+            Self::SubnetCreate { .. } => 0x30,
+            Self::SubnetUpdate { .. } => 0x31,
+            Self::SubnetClose { .. } => 0x32,
+            Self::SubnetMatch { .. } => 0x39,
+            Self::SubnetCancel => 0x3A,
+            Self::Support { .. } => 0x36,
+            Self::Unqueue { .. } => 0x37,
+            Self::MemberAttest { .. } => 0x38,
             Self::WeightsCommit { .. } => 0x40,
             Self::WeightsReveal { .. } => 0x41,
             Self::ModelPublish(_) => 0x50,
@@ -238,6 +290,14 @@ impl Action {
             Self::ChannelChallenge { .. } => "channel_challenge",
             Self::Register { .. } => "register",
             Self::Leave { .. } => "leave",
+            Self::SubnetCreate { .. } => "subnet_create",
+            Self::SubnetUpdate { .. } => "subnet_update",
+            Self::SubnetClose { .. } => "subnet_close",
+            Self::SubnetMatch { .. } => "subnet_match",
+            Self::SubnetCancel => "subnet_cancel",
+            Self::Support { .. } => "support",
+            Self::Unqueue { .. } => "unqueue",
+            Self::MemberAttest { .. } => "member_attest",
             Self::WeightsCommit { .. } => "weights_commit",
             Self::WeightsReveal { .. } => "weights_reveal",
             Self::ModelPublish(_) => "model_publish",
@@ -264,9 +324,18 @@ impl Action {
             | Self::ModelPublish(_)
             | Self::ValidatorBond { .. }
             | Self::LogAnswer { .. }
+            | Self::Support { .. }
+            | Self::Unqueue { .. }
+            | Self::SubnetUpdate { .. }
+            | Self::SubnetClose { .. }
+            | Self::SubnetMatch { .. }
+            | Self::SubnetCancel
             | Self::Leave { .. } => Class::User,
-            Self::Register { .. } | Self::ChannelOpen { .. } | Self::LogChallenge { .. } => Class::Bonded,
-            Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
+            Self::SubnetCreate { .. }
+            | Self::Register { .. }
+            | Self::ChannelOpen { .. }
+            | Self::LogChallenge { .. } => Class::Bonded,
+            Self::MemberAttest { .. } | Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
         }
     }
 
@@ -274,14 +343,21 @@ impl Action {
     pub fn units(&self) -> u32 {
         match self {
             Self::Transfer { .. } | Self::Stake { .. } | Self::Delegate { .. } | Self::SetTake { .. } => 10,
-            Self::Unstake { .. } | Self::Undelegate { .. } | Self::Leave { .. } => 12,
+            Self::Unstake { .. }
+            | Self::Undelegate { .. }
+            | Self::Leave { .. }
+            | Self::Unqueue { .. }
+            | Self::Support { .. } => 12,
             Self::Redelegate { .. } | Self::Claim => 20,
             Self::ChannelOpen { .. } | Self::ChannelTopUp { .. } => 15,
             // One more signature is verified.
             Self::ChannelRedeem { .. } | Self::ChannelClose { .. } | Self::ChannelChallenge { .. } => 25,
             Self::ModelPublish(_) => 20,
-            Self::Register { .. } => 20,
-            Self::WeightsCommit { .. } => 8,
+            Self::Register { .. } | Self::SubnetUpdate { .. } | Self::SubnetClose { .. } => 20,
+            Self::SubnetMatch { .. } | Self::SubnetCancel => 20,
+            // The price is that of a whole new market.
+            Self::SubnetCreate { .. } => 200,
+            Self::WeightsCommit { .. } | Self::MemberAttest { .. } => 8,
             Self::ValidatorBond { .. } => 12,
             Self::LogChallenge { .. } => 20,
             Self::LogAnswer { .. } => 40,
@@ -316,6 +392,19 @@ impl Action {
                 to.u32(subnet.0).u8(role.byte()).raw(&operator.0).u64(*max_bond)
             }
             Self::Leave { subnet, member } => to.u32(subnet.0).u32(member.0),
+            Self::Unqueue { subnet, place } => to.u32(subnet.0).u64(*place),
+            Self::SubnetCreate { name, task, tempo, max_lock } => {
+                write_word(write_word(to, name), task).u64(*tempo).u64(*max_lock)
+            }
+            Self::SubnetUpdate { subnet, owner, changes } => {
+                let to = to.u32(subnet.0).raw(&owner.unwrap_or(AccountId::ZERO).0);
+                let to = to.u8(u8::try_from(changes.len()).unwrap_or(u8::MAX));
+                changes.iter().fold(to, |to, (rule, value)| to.u16(*rule).u64(*value))
+            }
+            Self::SubnetClose { subnet } | Self::SubnetMatch { subnet } => to.u32(subnet.0),
+            Self::SubnetCancel => to,
+            Self::Support { parts } => write_parts(to, parts),
+            Self::MemberAttest { subnet, member, miner } => to.u32(subnet.0).u32(member.0).u32(miner.0),
             Self::WeightsCommit { subnet, mechanism, epoch, member, version, hash } => {
                 to.u32(subnet.0).u8(*mechanism).u64(*epoch).u32(member.0).u64(*version).raw(&hash.0)
             }
@@ -372,6 +461,29 @@ impl Action {
                 operator: from.key()?,
                 max_bond: from.u64()?,
             },
+            0x30 => Self::SubnetCreate {
+                name: read_word(from)?,
+                task: read_word(from)?,
+                tempo: from.u64()?,
+                max_lock: from.u64()?,
+            },
+            0x31 => {
+                let subnet = SubnetId(from.u32()?);
+                let owner = Some(from.account()?).filter(|owner| *owner != AccountId::ZERO);
+                let count = from.u8()?;
+                let changes: Result<Vec<_>, LayoutError> = (0..count).map(|_| Ok((from.u16()?, from.u64()?))).collect();
+                Self::SubnetUpdate { subnet, owner, changes: changes? }
+            }
+            0x32 => Self::SubnetClose { subnet: SubnetId(from.u32()?) },
+            0x39 => Self::SubnetMatch { subnet: SubnetId(from.u32()?) },
+            0x3A => Self::SubnetCancel,
+            0x36 => Self::Support { parts: read_parts(from)? },
+            0x37 => Self::Unqueue { subnet: SubnetId(from.u32()?), place: from.u64()? },
+            0x38 => Self::MemberAttest {
+                subnet: SubnetId(from.u32()?),
+                member: MemberId(from.u32()?),
+                miner: MemberId(from.u32()?),
+            },
             0x34 => Self::Leave { subnet: SubnetId(from.u32()?), member: MemberId(from.u32()?) },
             0x40 => Self::WeightsCommit {
                 subnet: SubnetId(from.u32()?),
@@ -427,6 +539,9 @@ impl Action {
             {
                 Err(LayoutError::NotCanonical("the voucher is another channel's or promises nothing"))
             }
+            Self::Support { parts } => check_parts(parts),
+            Self::SubnetCreate { name, task, .. } => check_word(name).and(check_word(task)),
+            Self::SubnetUpdate { owner, changes, .. } => check_changes(owner.is_some(), changes),
             Self::WeightsReveal { opening, .. } => opening.check(),
             Self::ModelPublish(model) => model.check(),
             Self::ValidatorBond { amount: 0, .. } => Err(LayoutError::NotCanonical("the amount is 0")),
@@ -452,12 +567,62 @@ fn check_answer(leaf: &[u8], path: &[Digest]) -> Result<(), LayoutError> {
     Ok(())
 }
 
+fn write_word(to: Writer, word: &str) -> Writer {
+    to.u8(u8::try_from(word.len()).unwrap_or(u8::MAX)).raw(word.as_bytes())
+}
+
+fn read_word(from: &mut Reader<'_>) -> Result<String, LayoutError> {
+    let count = from.u8()?;
+    let bytes = from.raw(count.into())?;
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| LayoutError::NotCanonical("a name is not UTF-8"))
+}
+
+fn check_word(word: &str) -> Result<(), LayoutError> {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if word.is_empty() || word.len() > NAME_BYTES_MAX || !word.bytes().all(fits) {
+        return Err(LayoutError::NotCanonical("a name is 1 to 32 of a-z, 0-9 and -"));
+    }
+    Ok(())
+}
+
 fn read_answer(from: &mut Reader<'_>) -> Result<Action, LayoutError> {
     let (deadline, number, count) = (from.u64()?, from.u64()?, usize::from(from.u16()?));
     let leaf = from.raw(count)?.to_vec();
     let count = usize::from(from.u8()?);
     let path = (0..count).map(|_| from.digest()).collect::<Result<_, _>>()?;
     Ok(Action::LogAnswer { deadline, number, leaf, path })
+}
+
+fn check_changes(given: bool, changes: &[(u16, u64)]) -> Result<(), LayoutError> {
+    if changes.len() > CHANGES_MAX {
+        return Err(LayoutError::TooMany { what: "changes", found: changes.len(), limit: CHANGES_MAX });
+    }
+    let ascend = changes.iter().zip(changes.iter().skip(1)).all(|(a, b)| a.0 < b.0);
+    if !ascend || (changes.is_empty() && !given) {
+        return Err(LayoutError::NotCanonical("changes ascend by rule, and something changes"));
+    }
+    Ok(())
+}
+
+fn write_parts(to: Writer, parts: &[(SubnetId, u16)]) -> Writer {
+    let count = u8::try_from(parts.len()).unwrap_or(u8::MAX);
+    parts.iter().fold(to.u8(count), |to, (subnet, part)| to.u32(subnet.0).u16(*part))
+}
+
+fn read_parts(from: &mut Reader<'_>) -> Result<Vec<(SubnetId, u16)>, LayoutError> {
+    let count = from.u8()?;
+    (0..count).map(|_| Ok((SubnetId(from.u32()?), from.u16()?))).collect()
+}
+
+fn check_parts(parts: &[(SubnetId, u16)]) -> Result<(), LayoutError> {
+    if parts.len() > SUPPORT_MAX {
+        return Err(LayoutError::TooMany { what: "support vector", found: parts.len(), limit: SUPPORT_MAX });
+    }
+    let ascend = parts.iter().zip(parts.iter().skip(1)).all(|(a, b)| a.0 < b.0);
+    if !ascend || parts.iter().any(|(_, part)| *part == 0) {
+        return Err(LayoutError::NotCanonical("subnets of a support vector ascend, and no part is 0"));
+    }
+    Ok(())
 }
 
 /// What is signed.

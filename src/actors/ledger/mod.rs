@@ -28,7 +28,7 @@ use crate::ledger::rows::Subnet;
 use crate::ledger::state::State;
 use crate::net::Validity;
 use crate::protocol::checkpoint::{Body, Checkpoint, Header};
-use crate::protocol::committee::Committee;
+use crate::protocol::committee::{Bitmap, Committee};
 use crate::protocol::ids::{AccountId, Digest, Height, NodeId};
 use crate::protocol::sync::Got;
 use crate::protocol::transaction::Role;
@@ -176,9 +176,18 @@ impl Ledger {
         self.overlays.get(hash).map(|overlay| &overlay.executed.state)
     }
 
-    fn at(&self, header: &Header) -> At {
-        let account = self.params.committee.get(header.proposer).map(|member| member.account).unwrap_or_default();
-        At { height: header.height, timestamp_ms: header.timestamp_ms, proposer: account, parent: header.parent_hash }
+    /// What the header and the attendance of its body give to the execution (E5).
+    fn at(&self, header: &Header, attendance: &Bitmap) -> At {
+        let committee = &self.params.committee;
+        let attended = attendance.iter().filter_map(|index| committee.get(index));
+        At {
+            height: header.height,
+            timestamp_ms: header.timestamp_ms,
+            proposer: committee.get(header.proposer).map(|member| member.account).unwrap_or_default(),
+            parent: header.parent_hash,
+            attended: attended.map(|member| (member.account, member.weight)).collect(),
+            committee: committee.total(),
+        }
     }
 
     fn roots(&self, executed: &Executed) -> Roots {
@@ -204,11 +213,15 @@ impl Ledger {
 
     fn build(&mut self, draft: &Draft) -> Option<(Header, Arc<Body>)> {
         let parent = self.state_after(&draft.parent)?.clone();
+        let committee = &self.params.committee;
+        let attended = draft.attendance.iter().filter_map(|index| committee.get(index));
         let at = At {
             height: draft.height,
             timestamp_ms: draft.timestamp_ms,
-            proposer: self.params.committee.get(draft.proposer).map(|member| member.account).unwrap_or_default(),
+            proposer: committee.get(draft.proposer).map(|member| member.account).unwrap_or_default(),
             parent: draft.parent,
+            attended: attended.map(|member| (member.account, member.weight)).collect(),
+            committee: committee.total(),
         };
         let candidates = if draft.empty { Vec::new() } else { self.mempool.propose(&parent) };
         let (transactions, executed) = apply::build(&parent, &at, candidates);
@@ -226,10 +239,11 @@ impl Ledger {
         }
         let parent = self.state_after(&header.parent_hash)?;
         let known = |bytes: &[u8]| self.mempool.knows(bytes);
-        let executed = match apply::execute_trusting(parent, &self.at(header), &body.transactions, known) {
-            Ok(executed) => executed,
-            Err(error) => return Some(Err(error.to_string())),
-        };
+        let executed =
+            match apply::execute_trusting(parent, &self.at(header, &body.attendance), &body.transactions, known) {
+                Ok(executed) => executed,
+                Err(error) => return Some(Err(error.to_string())),
+            };
         let (ours, theirs) = (
             self.roots(&executed),
             Roots {

@@ -285,11 +285,13 @@ impl View {
             tempo: subnet.rules.tempo,
             epoch: subnet.epoch,
             epoch_ends: subnet.next_open,
-            emission_per_epoch: Motes(subnet.rules.emission),
+            emission_per_epoch: Motes(self.per_epoch(id, subnet)),
             validators: subnet.validators,
             miners: subnet.miners,
             members_max: u32::try_from(subnet.rules.slots).unwrap_or(u32::MAX),
-            registration_price: Motes(subnet.rules.miner_bond),
+            registration_price: Motes(
+                self.state.place_price(id, &subnet.rules, self.state.height().saturating_add(1)).whole,
+            ),
             staked: Motes(staked),
             parameters,
         }
@@ -308,14 +310,22 @@ impl View {
             tempo: subnet.rules.tempo,
             epoch: subnet.epoch,
             height: self.state.height(),
-            rows: rows.iter().map(|row| self.row(id, subnet, row)).collect(),
+            rows: rows.iter().map(|row| self.row(id, row)).collect(),
         })
     }
 
-    fn row(&self, id: SubnetId, subnet: &Subnet, row: &LedgerRow) -> MetagraphRow {
+    /// What an epoch mints at the current grant (E7).
+    fn per_epoch(&self, id: SubnetId, subnet: &Subnet) -> u64 {
+        let term = u128::from(self.state.parameters().term_heights.max(1));
+        let grant = u128::from(self.state.purse(id).grant());
+        u64::try_from(grant * u128::from(subnet.rules.tempo) / term).unwrap_or(u64::MAX)
+    }
+
+    fn row(&self, id: SubnetId, row: &LedgerRow) -> MetagraphRow {
         let miner = row.role == Role::Miner;
         let active = if miner { !row.leaving } else { row.permit && row.last_reveal.is_some() };
-        let pot = subnet.rules.emission / 2;
+        let purse = self.state.purse(id);
+        let pot = if miner { purse.last_miners } else { purse.last_validators };
         let part = if miner { row.incentive } else { row.dividend };
         MetagraphRow {
             member: row.member,
@@ -442,6 +452,28 @@ fn fields(action: &Action) -> BTreeMap<String, String> {
             ("operator", operator.to_string()),
             ("max_bond", max_bond.to_string()),
         ],
+        Action::SubnetCreate { name, task, tempo, max_lock } => vec![
+            ("name", name.clone()),
+            ("task", task.clone()),
+            ("tempo", tempo.to_string()),
+            ("max_lock", max_lock.to_string()),
+        ],
+        Action::SubnetUpdate { subnet, owner, changes } => {
+            let changes: Vec<String> = changes.iter().map(|(rule, value)| format!("{rule}={value}")).collect();
+            let mut of = vec![("subnet", subnet.to_string()), ("changes", changes.join(" "))];
+            of.extend(owner.map(|owner| ("owner", owner.to_string())));
+            of
+        }
+        Action::SubnetCancel => Vec::new(),
+        Action::SubnetClose { subnet } | Action::SubnetMatch { subnet } => vec![("subnet", subnet.to_string())],
+        Action::Unqueue { subnet, place } => vec![("subnet", subnet.to_string()), ("place", place.to_string())],
+        Action::Support { parts } => {
+            let parts: Vec<String> = parts.iter().map(|(subnet, part)| format!("{subnet}:{part}")).collect();
+            vec![("parts", parts.join(" "))]
+        }
+        Action::MemberAttest { subnet, member, miner } => {
+            vec![("subnet", subnet.to_string()), ("member", member.to_string()), ("miner", miner.to_string())]
+        }
         Action::Leave { subnet, member } => vec![("subnet", subnet.to_string()), ("member", member.to_string())],
         Action::ValidatorBond { subnet, member, amount } => {
             vec![("subnet", subnet.to_string()), ("member", member.to_string()), ("amount", amount.to_string())]

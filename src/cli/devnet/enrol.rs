@@ -14,6 +14,8 @@ use crate::store::keystore::KeyKind;
 
 /// Heights that a registration stays valid; one that is lost is sent anew after them.
 const VALID_HEIGHTS: u64 = 30;
+/// All miners of a devnet register at once, and each raises the price for the next (E12): ten rises are about ten times it.
+const PRICE_RISES: u64 = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -123,7 +125,7 @@ impl Enrolment {
         let subnet: SubnetReport = client.get(&format!("/api/v1/subnets/{}", seat.subnet))?;
         let until = fees.height.saturating_add(VALID_HEIGHTS.min(fees.validity_max));
         let operator = PublicKey(plan::node_id(self.seed, &seat.node).0);
-        let max_bond = subnet.registration_price.0;
+        let max_bond = subnet.registration_price.0.saturating_mul(PRICE_RISES);
         let action = Action::Register { subnet: seat.subnet, role: seat.role, operator, max_bond };
         let mut transaction =
             Transaction { account: seat.account, nonce: account.nonce, fee: 0, valid_until: until, action };

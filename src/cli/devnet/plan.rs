@@ -300,12 +300,15 @@ pub fn genesis(wishes: &Wishes, nodes: &[NodePlan], now_ms: u64) -> Result<(Stri
                 account: account(wishes.seed, &node.name),
                 node: Some(node_id(wishes.seed, &node.name)),
                 stake: STAKE,
+                support: SUBNETS.iter().map(|(id, _)| *id).collect(),
             });
         }
     }
     if let Some(pace_ms) = wishes.pace_ms {
         (genesis.parameters.interval_ms, genesis.parameters.idle_ms) = (pace_ms, pace_ms);
     }
+    // The markets are those of whoever is at the keyboard.
+    let owner = nodes.iter().find(|node| node.is(Role::Gateway)).map(|node| account(wishes.seed, &node.name));
     for (id, task) in SUBNETS {
         let mut rules = SubnetRules::defaults(NetworkKind::Devnet);
         if let Some(tempo) = wishes.tempo {
@@ -314,7 +317,7 @@ pub fn genesis(wishes: &Wishes, nodes: &[NodePlan], now_ms: u64) -> Result<(Stri
         }
         // One program judges here: what it computes again must be the same, and a logarithm nearly so on another machine.
         (rules.replay, rules.replay_tolerance) = if task == "text" { (1, REPLAY_TOLERANCE) } else { (0, 0) };
-        genesis.subnets.push(GenesisSubnet { id, name: task.to_owned(), task: task.to_owned(), rules });
+        genesis.subnets.push(GenesisSubnet { id, name: task.to_owned(), task: task.to_owned(), owner, rules });
     }
     genesis.seal()
 }

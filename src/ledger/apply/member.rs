@@ -1,9 +1,9 @@
-//! Becoming a member of a subnet and ceasing to be one (0x33, 0x34, L15).
+//! Becoming a member of a subnet and ceasing to be one (0x33, 0x34, 0x37, L15).
 
 use super::super::draft::Draft;
-use super::super::economy::rows::Standing;
+use super::super::economy::members::{self, Entrant};
+use super::super::economy::rows::{Charter, Queued};
 use super::super::event::Event;
-use super::super::judging::Close;
 use super::super::money::{Note, lock};
 use super::super::receipt::Code;
 use super::super::rows::{Account, Member, Subnet};
@@ -19,7 +19,7 @@ pub struct Wanted {
     pub max_bond: u64,
 }
 
-/// Locks the bond and gives the next id. A validator has a permit at once while a seat is free; later the epochs decide.
+/// Takes a place, or a place in the queue for one.
 pub fn register(
     draft: &mut Draft,
     id: &AccountId,
@@ -28,63 +28,61 @@ pub fn register(
     events: &mut Vec<Event>,
 ) -> Result<(), Code> {
     let mut subnet = draft.subnet(wanted.subnet).cloned().ok_or(Code::UnknownSubnet)?;
-    if draft.member_of(wanted.subnet, wanted.role, id).is_some() {
+    if draft.get::<Charter>(&wanted.subnet).is_some_and(|charter| charter.closing.is_some()) {
+        return Err(Code::SubnetClosing);
+    }
+    let waits = wanted.role == Role::Miner && draft.queue(wanted.subnet).iter().any(|(_, row)| row.account == *id);
+    if waits || draft.member_of(wanted.subnet, wanted.role, id).is_some() {
         return Err(Code::AlreadyMember);
     }
-    if u64::from(subnet.miners) + u64::from(subnet.validators) >= subnet.rules.slots {
-        return Err(Code::SubnetFull);
-    }
-    let bond = match wanted.role {
-        Role::Miner => subnet.rules.miner_bond,
-        Role::Validator => subnet.rules.validator_bond.max(draft.parameters().seat_bond_min),
+    let event = match wanted.role {
+        Role::Miner => {
+            let price = draft.place_price(wanted.subnet, &subnet.rules, height);
+            if price.whole > wanted.max_bond {
+                return Err(Code::BondAboveMax);
+            }
+            members::buy(draft, wanted.subnet, &mut subnet, (id, wanted.operator), price)?
+        }
+        Role::Validator => Some(seat(draft, id, wanted, &mut subnet, height)?),
     };
-    if bond > wanted.max_bond {
-        return Err(Code::BondAboveMax);
-    }
-    if wanted.role == Role::Validator && draft.stake(id) < subnet.rules.validator_stake {
-        return Err(Code::ValidatorStake);
-    }
-    lock(draft, id, Purse::Bond, bond, Note::of(Kind::BondLock).subnet(wanted.subnet))?;
-    draft.change::<Account>(id, |account| account.attached = account.attached.saturating_add(1));
-    let member = subnet.next_member;
-    // 2^32 registrations, at least one height for each 2,048, are out of reach.
-    subnet.next_member = MemberId(member.0.saturating_add(1));
-    // A close in flight decides the seats first; what it leaves free is given out behind it.
-    let deciding = draft.get::<Close>(&wanted.subnet).is_some();
-    let permit = wanted.role == Role::Validator && !deciding && free_seat(draft, wanted.subnet, subnet.rules.seats);
-    match wanted.role {
-        Role::Miner => subnet.miners = subnet.miners.saturating_add(1),
-        Role::Validator => subnet.validators = subnet.validators.saturating_add(1),
-    }
     draft.put(&wanted.subnet, subnet);
-    draft.put(
-        &(wanted.subnet, member),
-        Member {
-            account: *id,
-            role: wanted.role,
-            operator: wanted.operator,
-            bond,
-            registered: height,
-            leaving: false,
-            permit,
-            last_reveal: None,
-            missed: 0,
-            consensus: 0,
-            incentive: 0,
-            dividend: 0,
-            trust: 0,
-            earned: 0,
-            owed: 0,
-            score: 0,
-            standing: Standing::default(),
-        },
-    );
-    events.push(Event::Registered { subnet: wanted.subnet, member, role: wanted.role, account: *id });
+    events.extend(event);
     Ok(())
 }
 
-fn free_seat(draft: &Draft, subnet: SubnetId, seats: u64) -> bool {
-    (draft.members(subnet).filter(|(_, member)| member.permit).count() as u64) < seats
+/// A validator has a permit at once while a seat is free; later the epochs decide. It never queues.
+fn seat(
+    draft: &mut Draft,
+    id: &AccountId,
+    wanted: &Wanted,
+    subnet: &mut Subnet,
+    height: Height,
+) -> Result<Event, Code> {
+    if u64::from(subnet.miners) + u64::from(subnet.validators) >= subnet.rules.slots {
+        return Err(Code::SubnetFull);
+    }
+    let bond = subnet.rules.validator_bond.max(draft.parameters().seat_bond_min);
+    if bond > wanted.max_bond {
+        return Err(Code::BondAboveMax);
+    }
+    if draft.stake(id) < subnet.rules.validator_stake {
+        return Err(Code::ValidatorStake);
+    }
+    lock(draft, id, Purse::Bond, bond, Note::of(Kind::BondLock).subnet(wanted.subnet))?;
+    let of = Entrant { account: *id, role: wanted.role, operator: wanted.operator, bond };
+    Ok(members::enter(draft, wanted.subnet, subnet, &of, height))
+}
+
+/// Gives up a registration that waits: its bond is on the way back (E16).
+pub fn unqueue(draft: &mut Draft, id: &AccountId, subnet: SubnetId, place: u64, height: Height) -> Result<(), Code> {
+    let row = draft.get::<Queued>(&(subnet, place)).cloned().ok_or(Code::UnknownMember)?;
+    if row.account != *id {
+        return Err(Code::NotYours);
+    }
+    draft.remove::<Queued>(&(subnet, place));
+    members::refund(draft, (id, Purse::Place), row.bond, subnet, height);
+    draft.change::<Account>(id, |account| account.attached = account.attached.saturating_sub(1));
+    Ok(())
 }
 
 /// Marks a member as leaving; it is out, and its bond on the way back, when the next epoch opens.

@@ -9,13 +9,14 @@ mod channel;
 mod member;
 mod model;
 mod stake;
+mod support;
 mod transfer;
 mod weights;
 
 pub use channel::split;
 
 use super::draft::{Draft, RowChange};
-use super::economy::next_base;
+use super::economy::{committee, grants, next_base, subnets};
 use super::event::Event;
 use super::money::{self, Note, debit};
 use super::receipt::{Code, Receipt, Refusal};
@@ -38,7 +39,7 @@ pub const SYSTEM_COUNT_MAX: usize = 512;
 pub const SYSTEM_UNITS_MAX: u32 = 4_096;
 
 /// What the header of a height gives to its execution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
     /// One above the parent's.
     pub height: Height,
@@ -47,6 +48,9 @@ pub struct Context {
     pub proposer: AccountId,
     /// The hash of the parent's header; zeros for genesis.
     pub parent: Digest,
+    /// Who signed the parent's certificate, as the body says, with their weights; and the weight of everybody (E5).
+    pub attended: Vec<(AccountId, u64)>,
+    pub committee: u64,
 }
 
 /// What a body comes to.
@@ -239,6 +243,19 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
             let wanted = member::Wanted { subnet: *subnet, role: *role, operator: *operator, max_bond: *max_bond };
             member::register(draft, account, &wanted, height, events)
         }
+        Action::SubnetCreate { name, task, tempo, max_lock } => {
+            let wanted = subnets::Wanted { name: name.clone(), task: task.clone(), tempo: *tempo, max_lock: *max_lock };
+            subnets::create(draft, account, wanted)
+        }
+        Action::SubnetUpdate { subnet, owner, changes } => subnets::update(draft, account, *subnet, *owner, changes),
+        Action::SubnetClose { subnet } => subnets::announce(draft, account, *subnet),
+        Action::SubnetMatch { subnet } => subnets::matched(draft, account, *subnet),
+        Action::SubnetCancel => subnets::cancel(draft, account),
+        Action::Unqueue { subnet, place } => member::unqueue(draft, account, *subnet, *place, height),
+        Action::Support { parts } => support::support(draft, account, parts),
+        Action::MemberAttest { subnet, member, miner } => {
+            support::attest(draft, account, *subnet, *member, *miner, height)
+        }
         Action::Leave { subnet, member } => member::leave(draft, account, *subnet, *member),
         Action::ValidatorBond { subnet, member, amount } => {
             seats::top_up(draft, account, (*subnet, *member), *amount, events)
@@ -332,9 +349,12 @@ impl Run {
         due::run(&mut draft, context.height);
         channel::run(&mut draft, context.height);
         challenge::run(&mut draft, context.height, &mut events);
+        committee::attend(&mut draft, &context.attended, context.committee);
+        grants::run(&mut draft, context.height);
         epoch::run(&mut draft, context.height, &mut events);
+        subnets::run(&mut draft, context.height, &mut events);
         let (receipts, ids) = (Vec::new(), Vec::new());
-        Self { draft, context: *context, used: Room::default(), fees: 0, tips: 0, receipts, ids, events }
+        Self { draft, context: context.clone(), used: Room::default(), fees: 0, tips: 0, receipts, ids, events }
     }
 
     /// One transaction: refused without a trace, or included with a receipt (L3).

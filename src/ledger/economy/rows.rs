@@ -6,9 +6,9 @@
 use super::super::rows::{Row, read_bool, read_text, read_when, write_bool, write_text, write_when};
 use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, PublicKey, SubnetId};
 use crate::protocol::layout::{LayoutError, Reader, Writer};
+use crate::protocol::parameters::NetworkKind;
+use crate::protocol::transaction::SUPPORT_MAX;
 
-/// Subnets one validator may name (E7).
-pub const SUPPORT_MAX: usize = 16;
 /// Creations that wait for a place among the subnets at most (E17).
 pub const CHALLENGERS_MAX: usize = 16;
 /// Changes of one subnet that wait at most; each rule waits at most once (E17).
@@ -111,6 +111,9 @@ pub struct Purse {
     pub carried_epochs: u8,
     /// What it was granted for a term on average, newer terms more (E17).
     pub mean_grant: u64,
+    /// The pots of its last settlement.
+    pub last_miners: u64,
+    pub last_validators: u64,
     /// When it last closed an epoch in which a row was revealed and two strangers mined (E7).
     pub worked: Option<Height>,
     /// The last sign of life of its validators: an attestation or a reveal (E14).
@@ -131,7 +134,10 @@ impl Row for Purse {
     fn write(&self, to: Writer) -> Writer {
         let to = to.u64(self.usage_grant).u64(self.support_grant);
         let to = to.u64(self.taken).u64(self.pending).u64(self.carried_miners).u64(self.carried_validators);
-        let to = write_when(to.u8(self.carried_epochs).u64(self.mean_grant), self.worked);
+        let to = write_when(
+            to.u8(self.carried_epochs).u64(self.mean_grant).u64(self.last_miners).u64(self.last_validators),
+            self.worked,
+        );
         self.price.write(to.u64(self.seen)).u64(self.next_queued)
     }
 
@@ -145,6 +151,8 @@ impl Row for Purse {
             carried_validators: from.u64()?,
             carried_epochs: from.u8()?,
             mean_grant: from.u64()?,
+            last_miners: from.u64()?,
+            last_validators: from.u64()?,
             worked: read_when(from)?,
             seen: from.u64()?,
             price: Curve::read(from)?,
@@ -293,6 +301,8 @@ pub struct Challenger {
 /// The books of the whole network: the term, and who waits for a place among the subnets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Treasury {
+    /// A devnet, whose rules may go below the public bounds.
+    pub devnet: bool,
     /// The height the current term began after.
     pub term_start: Height,
     /// Voting weight times heights attended in this term, by account (E5).
@@ -322,9 +332,16 @@ pub struct Budget {
 /// Committee members counted at most.
 const ATTENDED_MAX: usize = 1_024;
 
+impl Treasury {
+    /// The bounds that rules of subnets keep.
+    pub fn network(&self) -> NetworkKind {
+        if self.devnet { NetworkKind::Devnet } else { NetworkKind::Public }
+    }
+}
+
 impl Row for Treasury {
     fn write(&self, to: Writer) -> Writer {
-        let to = to.u64(self.term_start).u16(count(self.attended.len()));
+        let to = write_bool(to, self.devnet).u64(self.term_start).u16(count(self.attended.len()));
         let to = self.attended.iter().fold(to, |to, (account, times)| to.raw(&account.0).u64(*times));
         let b = &self.budget;
         let to = to.u64(self.attendable).u64(b.committee).u64(b.usage).u64(b.support);
@@ -337,6 +354,7 @@ impl Row for Treasury {
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
         Ok(Self {
+            devnet: read_bool(from)?,
             term_start: from.u64()?,
             attended: many(from, ATTENDED_MAX, "attendance", |from| Ok((from.account()?, from.u64()?)))?,
             attendable: from.u64()?,

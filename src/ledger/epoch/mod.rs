@@ -12,6 +12,7 @@ mod settle;
 
 use super::close;
 use super::draft::Draft;
+use super::economy::rows::Charter;
 use super::event::Event;
 use super::judging::Close;
 use super::rows::Subnet;
@@ -38,7 +39,9 @@ pub fn run(draft: &mut Draft, height: Height, events: &mut Vec<Event>) {
             settle::settle(draft, id, &due, height, events);
         }
         let Some(subnet) = draft.subnet(id).cloned() else { continue };
-        if subnet.next_open <= height && subnet.settle_at.is_none() && draft.get::<Close>(&id).is_none() {
+        // What is about to end opens nothing more (E17).
+        let ends = draft.get::<Charter>(&id).is_some_and(|charter| charter.closing.is_some_and(|at| at <= height));
+        if !ends && subnet.next_open <= height && subnet.settle_at.is_none() && draft.get::<Close>(&id).is_none() {
             open::open(draft, id, subnet, height, events);
         }
     }

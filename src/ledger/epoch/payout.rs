@@ -1,41 +1,131 @@
-//! What an epoch pays: pots, divided among those who earned them, or carried (E8, E9, E19).
+//! What an epoch pays: what accrued of the grant, split and divided among those who earned it, or carried (E8, E9, E19).
+//!
+//! Money comes into being here and nowhere else but in the committee's pay: a pot is a right to mint until somebody is
+//! paid from it.
+
+use std::collections::BTreeSet;
 
 use super::super::draft::Draft;
-use super::super::economy::rows::Purse;
+use super::super::economy::rows::{Charter, Purse, Standing};
+use super::super::economy::split::split;
 use super::super::economy::{largest_remainder, mintable, pools};
 use super::super::incentive::EpochResult;
 use super::super::money::{self, Note};
 use super::super::relation;
-use super::super::rows::{Member, Subnet};
-use crate::protocol::ids::{Epoch, MemberId, SubnetId};
+use super::super::rows::{Member, Subnet, Vector};
+use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, SubnetId};
 use crate::protocol::statement::Kind;
 use crate::protocol::transaction::Role;
 
 /// Epochs a pot is carried while there is nobody to pay (E9).
 const CARRIED_EPOCHS_MAX: u8 = 16;
+/// A miner's score goes this part of the way to its incentive in each epoch, as a shift (E15).
+const SCORE_SHIFT: u32 = 3;
 
 /// What was minted and paid, by side.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Paid {
     pub miners: u64,
     pub validators: u64,
+    pub owner: u64,
 }
 
 /// Pays for an epoch.
-pub fn pay(draft: &mut Draft, id: SubnetId, epoch: Epoch, subnet: &mut Subnet, outcome: &EpochResult) -> Paid {
+pub fn pay(
+    draft: &mut Draft,
+    (id, epoch): (SubnetId, Epoch),
+    subnet: &mut Subnet,
+    outcome: &EpochResult,
+    height: Height,
+) -> Paid {
     let mut purse = draft.purse(id);
-    let half = subnet.rules.emission / 2;
-    let rest = subnet.rules.emission - half;
+    if worked(draft, id, epoch) {
+        purse.worked = Some(height);
+    }
+    let amount = purse.take(draft.treasury().term_start, height, draft.parameters().term_heights);
+    let owner = draft.get::<Charter>(&id).and_then(|charter| charter.owner);
+    let parts = split(amount, owner.map_or(0, |_| subnet.rules.owner_bp));
     let miners: Vec<(MemberId, u64)> = outcome.columns.iter().map(|m| (m.member, m.incentive.unsigned_abs())).collect();
     let validators: Vec<(MemberId, u64)> = outcome.rows.iter().map(|v| (v.member, v.dividend.unsigned_abs())).collect();
     let of = |kind| Note::of(kind).subnet(id).epoch(epoch);
     pay_fees(draft, &mut subnet.fee_pot, &validators, of(Kind::QueryFee));
-    let miners = divide(draft, half, &mut purse.carried_miners, &miners, of(Kind::EmissionMiner));
-    let validators = divide(draft, rest, &mut purse.carried_validators, &validators, of(Kind::EmissionValidator));
+    (purse.last_miners, purse.last_validators) =
+        (parts.miners.saturating_add(purse.carried_miners), parts.validators.saturating_add(purse.carried_validators));
+    let to_miners = divide(draft, parts.miners, &mut purse.carried_miners, &miners, of(Kind::EmissionMiner));
+    let worth = to_miners > 0;
+    let paid = Paid {
+        miners: to_miners,
+        validators: divide(
+            draft,
+            parts.validators,
+            &mut purse.carried_validators,
+            &validators,
+            of(Kind::EmissionValidator),
+        ),
+        // The owner is paid only for miners that are (E9).
+        owner: owner
+            .filter(|_| worth)
+            .map_or(0, |owner| pay_owner(draft, &owner, parts.owner, of(Kind::EmissionOwner))),
+    };
     carry(&mut purse);
     draft.put(&id, purse);
-    subnet.minted = subnet.minted.saturating_add(miners).saturating_add(validators);
-    Paid { miners, validators }
+    subnet.minted =
+        subnet.minted.saturating_add(paid.miners).saturating_add(paid.validators).saturating_add(paid.owner);
+    for column in &outcome.columns {
+        draft.change::<Member>(&(id, column.member), |member| {
+            member.score = smoothed(member.score, column.incentive.max(0).unsigned_abs());
+        });
+    }
+    seen(draft, id, subnet.rules.probation_epochs);
+    paid
+}
+
+/// q := q + floor((I - q) / 8) (E15).
+fn smoothed(score: u64, incentive: u64) -> u64 {
+    let step = (i128::from(incentive) - i128::from(score)) >> SCORE_SHIFT;
+    u64::try_from(i128::from(score) + step).unwrap_or(0)
+}
+
+/// Whether the epoch counts as work (E7): a row was revealed for it, and two accounts that are not the owner's mined.
+fn worked(draft: &Draft, id: SubnetId, epoch: Epoch) -> bool {
+    let owner = draft.get::<Charter>(&id).and_then(|charter| charter.owner);
+    let miners: BTreeSet<AccountId> =
+        draft.members(id).filter(|row| row.1.role == Role::Miner).map(|row| row.1.account).collect();
+    let strangers = miners.into_iter().filter(|account| Some(*account) != owner).count();
+    let all = (id, MemberId(0))..=(id, MemberId(u32::MAX));
+    strangers >= 2 && draft.range::<Vector>(all).any(|(_, vector)| vector.epoch == epoch)
+}
+
+/// A weight of a stranger with a permit shows that a waiting miner answers: its probation begins (E14).
+fn seen(draft: &mut Draft, id: SubnetId, probation: u64) {
+    let waiting: Vec<(MemberId, AccountId)> = draft
+        .members(id)
+        .filter(|(_, member)| matches!(member.standing, Standing::Waiting { .. }))
+        .map(|(at, member)| (at, member.account))
+        .collect();
+    if waiting.is_empty() {
+        return;
+    }
+    let permitted: Vec<(MemberId, AccountId)> =
+        draft.members(id).filter(|row| row.1.permit).map(|(at, member)| (at, member.account)).collect();
+    for (miner, account) in waiting {
+        let named = |row: &(MemberId, AccountId)| {
+            let vector = draft.get::<Vector>(&(id, row.0));
+            row.1 != account && vector.is_some_and(|v| v.weights.binary_search_by_key(&miner, |entry| entry.0).is_ok())
+        };
+        if permitted.iter().any(named) {
+            draft.change::<Member>(&(id, miner), |member| member.standing = Standing::Probation { epochs: probation });
+        }
+    }
+}
+
+fn pay_owner(draft: &mut Draft, owner: &AccountId, part: u64, note: Note) -> u64 {
+    let amount = mintable(part, draft.supply(), draft.parameters().supply_cap);
+    if !money::credit(draft, owner, amount, note) {
+        return 0;
+    }
+    money::mint(draft, amount);
+    amount
 }
 
 /// Pots that could not be paid wait at most so many epochs (E9); then the right to mint them is gone.
@@ -96,4 +186,17 @@ fn give(draft: &mut Draft, amount: u64, shares: &[(MemberId, u64)], note: Note) 
         assert!(paid, "violation: member {member_id} of subnet {id} cannot be paid");
     }
     given
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn e15_a_score_goes_an_eighth_of_the_way_and_reaches_both_ends() {
+        assert_eq!((smoothed(0, 800), smoothed(800, 0), smoothed(800, 801)), (100, 700, 800));
+        let settle = |from: u64, to: u64| (0..400).fold(from, |score, _| smoothed(score, to));
+        assert_eq!(settle(1 << 32, 0), 0, "floor goes all the way down");
+        assert!(settle(0, 1 << 32).abs_diff(1 << 32) < 8);
+    }
 }

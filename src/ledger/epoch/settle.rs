@@ -21,7 +21,7 @@ pub fn settle(draft: &mut Draft, id: SubnetId, due: &Close, height: Height, even
     draft.remove::<Close>(&id);
     let missed: Vec<MemberId> = due.voices.iter().filter(|voice| voice.missed).map(|voice| voice.member).collect();
     store(draft, id, &outcome, &missed);
-    let paid = payout::pay(draft, id, epoch, &mut subnet, &outcome);
+    let paid = payout::pay(draft, (id, epoch), &mut subnet, &outcome, height);
     subnet.last_settled = Some(height);
     draft.put(&id, subnet);
     seats::judged(draft, id, due, &outcome, &earned, events);
@@ -32,6 +32,7 @@ pub fn settle(draft: &mut Draft, id: SubnetId, due: &Close, height: Height, even
         height,
         paid_miners: paid.miners,
         paid_validators: paid.validators,
+        paid_owner: paid.owner,
         missed,
         members: draft.metagraph(id).unwrap_or_default(),
     }));

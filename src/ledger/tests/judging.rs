@@ -31,6 +31,7 @@ fn world_of(change: impl Fn(&mut Genesis)) -> World {
     let mut world = World::of(&genesis.seal().unwrap().1);
     let validators = (0..4).map(|of| register(of, VISION, Role::Validator));
     world.step(&validators.chain((5..8).map(|of| register(of, VISION, Role::Miner))).collect::<Vec<_>>());
+    world.grant(VISION, 20 * STAR);
     world
 }
 
@@ -136,8 +137,8 @@ fn d04_the_minimum_follows_the_mean_dividend_up_to_a_tenth_of_the_own_stake() {
     let mut world = world_of(|genesis| {
         genesis.parameters.seat_bond_min = 7;
         genesis.parameters.seat_bond_epochs = 64;
-        genesis.subnets[0].rules.emission = 1_000;
     });
+    world.grant(VISION, 2_000);
     assert_eq!(world.state.bond_minimum(VISION, MemberId(0)), 7);
     let rows: Vec<_> = (0..4).map(|of| (of, row(&[(4, 9), (5, 5)]))).collect();
     period(&mut world, 1, &rows, |_| true);
@@ -190,7 +191,6 @@ fn d06_a_copier_of_the_public_consensus_is_at_minus_one_and_the_gate_costs_it() 
     // Pay is small beside stakes, so that nobody comes to more than a quarter of them.
     let mut world = world_of(|genesis| {
         genesis.subnets[0].rules.freshness_gate = 1;
-        genesis.subnets[0].rules.emission = 100_000;
     });
     world.step(&[(4, Action::Stake { amount: 10 * STAR }), register(4, VISION, Role::Validator)]);
     let turns: [[u16; 3]; 4] =
@@ -207,6 +207,7 @@ fn d06_a_copier_of_the_public_consensus_is_at_minus_one_and_the_gate_costs_it() 
         }
         let mut rows: Vec<_> = [0, 1, 2, 4].map(|v| (v, honest(v.into()))).to_vec();
         rows.push((3, copied.clone()));
+        world.grant(VISION, 100_000);
         period(&mut world, epoch, &rows, |_| true);
         let chi = |of: u32| world.state.freshness(VISION, MemberId(of));
         if epoch < 8 {

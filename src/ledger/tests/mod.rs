@@ -1,8 +1,10 @@
 //! The ledger as a whole: a small network in memory, told things height by height.
 
 mod channels;
+
 mod epochs;
 mod judging;
+mod market;
 mod model;
 mod models;
 mod naive_seats;
@@ -14,6 +16,8 @@ mod stake;
 use std::sync::LazyLock;
 
 use super::apply::{Context, Executed, execute, minimum_fee};
+use super::draft::Draft;
+use super::economy;
 use super::money::{held_by, held_by_nobody};
 use super::state::State;
 use crate::protocol::commitment::{Author, Opening, Weight, Width};
@@ -48,6 +52,7 @@ pub fn genesis() -> Genesis {
     let mut genesis = Genesis::new("testnet", NetworkKind::Devnet, 1_700_000_000_000);
     genesis.parameters.unbond_heights = 7;
     genesis.parameters.exit_heights = 5;
+    genesis.parameters.term_heights = 600;
     genesis.accounts = (0..ACCOUNTS).map(|of| GenesisAccount { account: account(of), balance: 100 * STAR }).collect();
     genesis.committee = (0..4)
         .map(|of| GenesisVoter {
@@ -55,6 +60,7 @@ pub fn genesis() -> Genesis {
             account: account(of),
             node: None,
             stake: 10 * STAR,
+            support: vec![VISION, TEXT],
         })
         .collect();
     genesis.subnets = [(VISION, "vision"), (TEXT, "text")]
@@ -62,7 +68,13 @@ pub fn genesis() -> Genesis {
             id,
             name: name.to_owned(),
             task: name.to_owned(),
-            rules: SubnetRules { tempo: 5, reveal_window: 2, slots: 5, ..SubnetRules::defaults(NetworkKind::Devnet) },
+            owner: None,
+            rules: plain(SubnetRules {
+                tempo: 5,
+                reveal_window: 2,
+                slots: 5,
+                ..SubnetRules::defaults(NetworkKind::Devnet)
+            }),
         })
         .to_vec();
     genesis.seal().expect("a good genesis").1
@@ -89,6 +101,11 @@ pub fn check_lines(parent: &State, executed: &Executed) {
     assert_eq!(held + held_by_nobody(&executed.state), executed.state.supply().total(), "money in no purse");
 }
 
+/// Rules under which a miner's place always costs 1 STAR, all of which comes back.
+pub fn plain(rules: SubnetRules) -> SubnetRules {
+    SubnetRules { price_start: STAR, price_min: STAR, price_max: STAR, entry_fee_bp: 0, ..rules }
+}
+
 /// A chain of one node.
 pub struct World {
     pub state: State,
@@ -106,7 +123,14 @@ impl World {
 
     pub fn context(&self) -> Context {
         let height = self.state.height() + 1;
-        Context { height, timestamp_ms: height * 1_000, proposer: account(0), parent: self.parent }
+        Context {
+            height,
+            timestamp_ms: height * 1_000,
+            proposer: account(0),
+            parent: self.parent,
+            attended: (0..4).map(|of| (account(of), 10)).collect(),
+            committee: 40,
+        }
     }
 
     /// A transaction as its account would send it now, `ahead` nonces later than the next.
@@ -156,6 +180,13 @@ impl World {
             events.extend(self.step(&[]).events);
         }
         events
+    }
+
+    /// Gives a subnet something to mint, as if an earlier term had granted it.
+    pub fn grant(&mut self, subnet: SubnetId, amount: u64) {
+        let mut draft = Draft::new(&self.state);
+        assert!(draft.change::<economy::rows::Purse>(&subnet, |purse| purse.pending = amount));
+        self.state = draft.seal(&self.state).0;
     }
 
     pub fn balance(&self, of: u8) -> u64 {

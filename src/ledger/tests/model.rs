@@ -18,6 +18,8 @@ struct Person {
     /// Pool to what it has there: nothing is minted or taken here, so a share is a mote.
     pools: BTreeMap<u8, u64>,
     seats: Vec<u32>,
+    /// Its place in the queue, and what was locked for it.
+    waits: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -46,6 +48,7 @@ struct Model {
     burned: u64,
     next_member: u32,
     leaving: Vec<(u8, u32)>,
+    next_place: u64,
 }
 
 impl Model {
@@ -56,6 +59,7 @@ impl Model {
             + usize::from(self.pool(of) > 0)
             + channels.count()
             + person.seats.len()
+            + usize::from(person.waits.is_some())
             + self.due.values().filter(|due| due.0 == of).count()
     }
 
@@ -217,6 +221,15 @@ impl Model {
                 self.people.get_mut(&of).unwrap().seats.retain(|seat| *seat != id);
                 self.promise(of, STAR, self.height + 5);
             }
+            // Who has waited longest enters first: all paid the same.
+            while self.people.values().map(|person| person.seats.len()).sum::<usize>() < 5 {
+                let next = self.people.iter().filter_map(|row| row.1.waits.map(|place| (place, *row.0))).min();
+                let Some((_, of)) = next else { break };
+                let me = self.people.get_mut(&of).unwrap();
+                me.waits = None;
+                me.seats.push(self.next_member);
+                self.next_member += 1;
+            }
         }
     }
 
@@ -256,18 +269,30 @@ impl Model {
                 }
             }
             Action::Register { .. } => {
-                if !self.people[&of].seats.is_empty() {
+                if !self.people[&of].seats.is_empty() || self.people[&of].waits.is_some() {
                     return Code::AlreadyMember;
                 }
-                if self.people.values().map(|person| person.seats.len()).sum::<usize>() >= 5 {
-                    return Code::SubnetFull;
-                }
                 let Some(left) = balance.checked_sub(STAR) else { return Code::BalanceTooLow };
-                let id = self.next_member;
-                self.next_member += 1;
+                let full = self.people.values().map(|person| person.seats.len()).sum::<usize>() >= 5;
                 let me = self.people.get_mut(&of).unwrap();
                 me.balance = left;
-                me.seats.push(id);
+                if full {
+                    me.waits = Some(self.next_place);
+                    self.next_place += 1;
+                } else {
+                    me.seats.push(self.next_member);
+                    self.next_member += 1;
+                }
+            }
+            Action::Unqueue { place, .. } => {
+                let Some(who) = self.people.iter().find(|row| row.1.waits == Some(*place)).map(|row| *row.0) else {
+                    return Code::UnknownMember;
+                };
+                if who != of {
+                    return Code::NotYours;
+                }
+                self.people.get_mut(&of).unwrap().waits = None;
+                self.promise(of, STAR, self.height + 5);
             }
             Action::Leave { member, .. } => {
                 if self.leaving.contains(&(of, member.0)) {
@@ -353,6 +378,7 @@ fn action() -> impl Strategy<Value = Action> {
             .prop_map(|(from, to, amount)| Action::Redelegate { from: account(from), to: account(to), amount }),
         1 => Just(Action::Claim),
         2 => (0..1_u8).prop_map(|_| register(0, VISION, Role::Miner).1),
+        1 => (0..4_u64).prop_map(|place| Action::Unqueue { subnet: VISION, place }),
         2 => (0..8_u32).prop_map(|id| Action::Leave { subnet: VISION, member: MemberId(id) }),
     ]
 }
@@ -365,9 +391,7 @@ proptest! {
         prop::collection::vec((0..12_u8, deed()), 0..6), 1..30,
     )) {
         let mut genesis = genesis();
-        for subnet in &mut genesis.subnets {
-            subnet.rules.emission = 0;
-        }
+        genesis.parameters.emission_base = 0;
         let mut world = World::of(&genesis.seal().unwrap().1);
         let mut model = Model::default();
         for of in 0..ACCOUNTS {

@@ -171,7 +171,7 @@ proptest! {
         let mut genesis = genesis();
         genesis.subnets.truncate(1);
         let rules = &mut genesis.subnets[0].rules;
-        (rules.tempo, rules.slots, rules.emission) = (TEMPO, 16, 0);
+        (rules.tempo, rules.slots) = (TEMPO, 16);
         genesis.parameters.seat_bond_min = MINIMUM;
         genesis.parameters.log_challenge_heights = PATIENCE;
         let mut world = World::of(&genesis.seal().unwrap().1);

@@ -37,6 +37,15 @@ impl Crowd {
                     _ => Action::Unstake { amount },
                 }
             }
+            (5, _) if self.chance.one_in(1, 6) => {
+                let parts = if self.chance.one_in(1, 2) { vec![(subnet, 9)] } else { vec![(VISION, 1), (TEXT, 3)] };
+                Action::Support { parts }
+            }
+            (5, _) if self.chance.one_in(1, 4) => Action::Unqueue { subnet, place: self.chance.below(4) },
+            (5, Some(member)) if role == Role::Validator && self.chance.one_in(1, 2) => {
+                let miner = MemberId(u32::try_from(self.chance.below(12)).unwrap());
+                Action::MemberAttest { subnet, member, miner }
+            }
             (5, Some(member)) if self.chance.one_in(1, 3) => Action::Leave { subnet, member },
             (6 | 7, Some(_)) if role == Role::Validator => {
                 let ids: Vec<MemberId> =
@@ -76,7 +85,10 @@ impl Crowd {
 fn t5_any_history_balances_repeats_and_reloads() {
     let (mut applied, mut failed, mut paid) = (0, 0, 0);
     for seed in 0..40 {
-        let mut world = World::new();
+        let mut genesis = genesis();
+        genesis.parameters.term_heights = 20;
+        genesis.subnets[0].owner = Some(account(7));
+        let mut world = World::of(&genesis.seal().unwrap().1);
         let mut store: BTreeMap<Vec<u8>, Vec<u8>> = world.state.rows().into_iter().collect();
         let mut crowd = Crowd { chance: Chance::from_seed([seed; 32]), sealed: BTreeMap::new() };
         for _ in 0..150 {

@@ -190,7 +190,9 @@ fn l15_members_get_ids_in_order_lock_a_bond_and_ids_are_never_reused() {
     world.step(&[register(5, VISION, Role::Miner)]);
     assert_eq!(member(5, VISION, Role::Miner, &world.state), MemberId(3));
     let full = [register(1, VISION, Role::Miner), register(2, VISION, Role::Miner), register(3, VISION, Role::Miner)];
-    assert_eq!(codes(&mut world, &full), [Code::Applied, Code::Applied, Code::SubnetFull]);
+    assert_eq!(codes(&mut world, &full), [Code::Applied, Code::Applied, Code::Applied]);
+    assert_eq!(world.state.queue(VISION).len(), 1, "the last one waits (E16)");
+    assert_eq!(codes(&mut world, &[register(3, VISION, Role::Validator)]), [Code::SubnetFull]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use toml::{Table, Value};
 
 use super::ids::{AccountId, ChainId, NodeId, PublicKey, SubnetId, hash};
 use super::parameters::{NetworkKind, OutOfBounds, Parameters, Spec, SubnetRules, Unit};
+use super::transaction::SUPPORT_MAX;
 use super::units::format_star;
 
 /// The tasks this version knows.
@@ -67,6 +68,8 @@ pub struct GenesisVoter {
     /// Its node, when known beforehand: others then keep a connection to it.
     pub node: Option<NodeId>,
     pub stake: u64,
+    /// Subnets it supports from the start, in equal parts (E7).
+    pub support: Vec<SubnetId>,
 }
 
 /// A subnet that is open from the start.
@@ -75,6 +78,8 @@ pub struct GenesisSubnet {
     pub id: SubnetId,
     pub name: String,
     pub task: String,
+    /// Who has the owner's part of what it mints; without one, miners and validators share it.
+    pub owner: Option<AccountId>,
     pub rules: SubnetRules,
 }
 
@@ -157,14 +162,16 @@ impl Genesis {
                 account: row.name("account")?,
                 node,
                 stake: row.star("stake")?,
+                support: row.ids("support")?,
             })
         })?;
         genesis.subnets = top.rows("subnets", SUBNETS_MAX, |row| {
             let mut rules = SubnetRules::defaults(network);
             let id = u32::try_from(row.integer("id")?).map_err(|_| row.wrong("id", "must fit 32 bits"))?;
             let (name, task) = (row.text("name")?, row.text("task")?);
+            let owner = if row.has("owner") { Some(row.name("owner")?) } else { None };
             row.specs(SubnetRules::SPECS, &mut rules, network)?;
-            Ok(GenesisSubnet { id: SubnetId(id), name, task, rules })
+            Ok(GenesisSubnet { id: SubnetId(id), name, task, owner, rules })
         })?;
         top.end()?;
         genesis.check()?;
@@ -212,6 +219,10 @@ impl Genesis {
                 out.push_str(&format!("node = \"{node}\"\n"));
             }
             out.push_str(&format!("stake = \"{}\"\n", format_star(row.stake)));
+            if !row.support.is_empty() {
+                let ids: Vec<String> = row.support.iter().map(ToString::to_string).collect();
+                out.push_str(&format!("support = [{}]\n", ids.join(", ")));
+            }
         }
         for (i, row) in self.subnets.iter().enumerate() {
             out.push_str(&format!(
@@ -220,6 +231,9 @@ impl Genesis {
                 quoted(&row.name),
                 quoted(&row.task)
             ));
+            if let Some(owner) = row.owner {
+                out.push_str(&format!("owner = \"{owner}\"\n"));
+            }
             write_specs(&mut out, SubnetRules::SPECS, &row.rules, i == 0);
         }
         out
@@ -279,6 +293,15 @@ impl Genesis {
                 ));
             }
             total += u128::from(self.weight(row));
+            let known = |id: &SubnetId| self.subnets.iter().any(|subnet| subnet.id == *id);
+            let ascend = row.support.iter().zip(row.support.iter().skip(1)).all(|(a, b)| a < b);
+            if !ascend || row.support.len() > SUPPORT_MAX || !row.support.iter().all(known) {
+                let place = format!("committee, {}", row.account);
+                return Err(rule(
+                    place,
+                    format!("support lists at most {SUPPORT_MAX} subnets of this file, ascending"),
+                ));
+            }
         }
         if self.committee.is_empty() {
             return Err(rule("committee", "nobody could vote; list at least one voter"));
@@ -366,12 +389,14 @@ mod tests {
                 account: AccountId(key(i)),
                 node: (i == 1).then_some(NodeId(key(99))),
                 stake: 20_000 * STAR,
+                support: vec![SubnetId(1)],
             })
             .collect();
         genesis.subnets = vec![GenesisSubnet {
             id: SubnetId(1),
             name: "digits".to_owned(),
             task: "vision".to_owned(),
+            owner: Some(AccountId(key(1))),
             rules: SubnetRules::defaults(network),
         }];
         genesis

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 use super::{GenesisError, rule};
-use crate::protocol::ids::NameError;
+use crate::protocol::ids::{NameError, SubnetId};
 use crate::protocol::parameters::{NetworkKind, Spec, Unit};
 use crate::protocol::units::parse_star;
 
@@ -57,6 +57,17 @@ impl<'a> Section<'a> {
         let list = self.get(key)?.as_array().ok_or_else(|| self.kind(key, "a list of texts"))?;
         let texts: Option<Vec<String>> = list.iter().map(|item| item.as_str().map(str::to_owned)).collect();
         texts.ok_or_else(|| self.kind(key, "a list of texts"))
+    }
+
+    /// Numbers of subnets; none when the key is not there.
+    pub fn ids(&mut self, key: &'static str) -> Result<Vec<SubnetId>, GenesisError> {
+        if !self.has(key) {
+            return Ok(Vec::new());
+        }
+        let list = self.get(key)?.as_array().ok_or_else(|| self.kind(key, "a list of subnet numbers"))?;
+        let id = |item: &Value| item.as_integer().and_then(|id| u32::try_from(id).ok()).map(SubnetId);
+        let ids: Option<Vec<SubnetId>> = list.iter().map(id).collect();
+        ids.ok_or_else(|| self.kind(key, "a list of subnet numbers"))
     }
 
     pub fn integer(&mut self, key: &'static str) -> Result<u64, GenesisError> {
