@@ -76,7 +76,9 @@ pub fn pay(
             member.score = smoothed(member.score, column.incentive.max(0).unsigned_abs());
         });
     }
-    seen(draft, id, subnet.rules.probation_epochs);
+    // Where an epoch opens at this very height, that opening takes nothing off.
+    let opens = u64::from(subnet.next_open <= height);
+    seen(draft, id, subnet.rules.probation_epochs.saturating_add(opens));
     paid
 }
 

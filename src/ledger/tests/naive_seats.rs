@@ -170,6 +170,7 @@ proptest! {
     fn t6_seats_are_the_naive_ones(deeds in prop::collection::vec(deed(), 1..180)) {
         let mut genesis = genesis();
         genesis.subnets.truncate(1);
+        genesis.committee.iter_mut().for_each(|voter| voter.support.truncate(1));
         let rules = &mut genesis.subnets[0].rules;
         (rules.tempo, rules.slots) = (TEMPO, 16);
         genesis.parameters.seat_bond_min = MINIMUM;
