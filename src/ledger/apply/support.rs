@@ -1,10 +1,10 @@
 //! What validators say about subnets and new miners (0x36, 0x38; E7, E14).
 
 use super::super::draft::Draft;
-use super::super::economy::grants::related;
 use super::super::economy::members::ATTESTERS;
 use super::super::economy::rows::{Attested, Purse, Standing, Support};
 use super::super::receipt::Code;
+use super::super::relation::related;
 use super::super::rows::{Member, Subnet};
 use crate::protocol::ids::{AccountId, Height, MemberId, SubnetId};
 use crate::protocol::transaction::Role;
@@ -49,7 +49,7 @@ pub fn attest(
     let key = (subnet, miner);
     let mut attested = draft.get::<Attested>(&key).cloned().unwrap_or_default();
     let Err(at) = attested.by.binary_search(&validator) else { return Err(Code::NoWitness) };
-    if related(draft, &of.account, id) {
+    if related(draft, id, &of.account) {
         return Err(Code::NoWitness);
     }
     attested.by.insert(at, validator);

@@ -4,8 +4,8 @@
 //! (E7). A grant is a right to mint that accrues by the height; what is not granted is not minted.
 
 use super::super::draft::Draft;
-use super::super::rows::{Pool, Shares, Subnet};
-use super::super::state::State;
+use super::super::relation::related;
+use super::super::rows::{Pool, Subnet};
 use super::rows::{Budget, Charter, Purse, Support};
 use super::{BASIS, committee, largest_remainder, supply};
 use crate::protocol::ids::{AccountId, Height, SubnetId};
@@ -15,8 +15,6 @@ const ONE: u128 = 1 << 32;
 /// No subnet has more than this part of the usage pot, or of the support pot.
 const USAGE_PART: u64 = 4;
 const SUPPORT_PART: u64 = 5;
-/// Delegating this part of a pool, over 65535, relates the delegator to its validator (D8).
-const RELATED: u128 = 3_277;
 
 fn narrow(value: u128) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
@@ -110,16 +108,6 @@ pub fn divide(
         .collect()
 }
 
-/// Whether a validator's pool is the account's own, or a good part of it is the account's (D8).
-pub fn related(state: &State, account: &AccountId, validator: &AccountId) -> bool {
-    if account == validator {
-        return true;
-    }
-    let Some(pool) = state.get::<Pool>(validator) else { return false };
-    let held = state.get::<Shares>(&(*account, *validator)).map_or(0, |held| held.shares);
-    held > 0 && u128::from(held) * 65_535 >= u128::from(pool.shares) * RELATED
-}
-
 fn voices(draft: &Draft) -> Vec<Voice> {
     let of = |(account, pool): (&AccountId, &Pool)| Voice {
         account: *account,
@@ -163,7 +151,7 @@ fn claimant(draft: &Draft, id: SubnetId, voices: &[Voice], of_network: &Paramete
     let (purse, bank) = (draft.purse(id), draft.subnet(id).map_or(0, |subnet| subnet.burned_fees));
     let draw = bank.checked_shr(u32::try_from(of_network.usage_draw_shift).unwrap_or(u32::MAX)).unwrap_or(0);
     let owner = draft.get::<Charter>(&id).and_then(|charter| charter.owner);
-    let deaf = voices.iter().filter(|voice| owner.is_some_and(|owner| related(draft, &owner, &voice.account)));
+    let deaf = voices.iter().filter(|voice| owner.is_some_and(|owner| related(draft, &voice.account, &owner)));
     let open = purse.worked.is_some_and(|at| at > draft.treasury().term_start);
     Claimant { subnet: id, draw, open, deaf: deaf.map(|voice| voice.account).collect() }
 }
