@@ -306,8 +306,13 @@ mod tests {
         let account = |of: u8| AccountId::from(key(of).public());
         let mut genesis = Genesis::new("testnet", NetworkKind::Devnet, 1_700_000_000_000);
         genesis.accounts = (1..5).map(|of| GenesisAccount { account: account(of), balance: 100 * STAR }).collect();
-        genesis.committee =
-            vec![GenesisVoter { consensus: key(9).public(), account: account(1), node: None, stake: 10 * STAR }];
+        genesis.committee = vec![GenesisVoter {
+            consensus: key(9).public(),
+            account: account(1),
+            node: None,
+            stake: 10 * STAR,
+            support: Vec::new(),
+        }];
         let genesis = genesis.seal().unwrap().1;
         let member = CommitteeMember { key: key(9).public(), weight: 10, account: account(1) };
         let committee = Committee::new(0, vec![member]).unwrap();
@@ -328,7 +333,14 @@ mod tests {
                 transaction.fee = minimum_fee(&state, &transaction.action, transaction.signed_bytes()) + 3;
                 transactions.push(transaction.sign(&genesis.chain_id(), &key(of)).unwrap().encode());
             }
-            let context = Context { height, timestamp_ms: height, proposer: account(2), parent: tip.hash };
+            let context = Context {
+                height,
+                timestamp_ms: height,
+                proposer: account(2),
+                parent: tip.hash,
+                attended: Vec::new(),
+                committee: 10,
+            };
             let executed = execute(&state, &context, &transactions).unwrap();
             let body = Body { attendance: Bitmap::default(), transactions };
             let header = Header {

@@ -1,3 +1,5 @@
+//! The budget of a term, the grants and the support, against what the rules say in words.
+
 use proptest::prelude::*;
 
 use super::*;
