@@ -28,7 +28,8 @@ struct Purse {
     payee: u8,
     deposit: u64,
     paid: u64,
-    closing: bool,
+    /// The height at which it ends, once its payer announced that.
+    ends: Option<u64>,
 }
 
 /// Everything a body of transfers, stakes and memberships touches; emission is off.
@@ -43,6 +44,7 @@ struct Model {
     /// (who, pool it came to) to the height until when it stays.
     bound: BTreeMap<(u8, u8), u64>,
     channels: BTreeMap<Digest, Purse>,
+    term: u64,
     pot: u64,
     seq: u64,
     burned: u64,
@@ -164,7 +166,7 @@ impl Model {
                 }
                 let me = self.people.get_mut(&of).unwrap();
                 me.balance = me.balance.checked_sub(*deposit).ok_or(Code::BalanceTooLow)?;
-                let of_it = Purse { payer: of, payee: to, deposit: *deposit, paid: 0, closing: false };
+                let of_it = Purse { payer: of, payee: to, deposit: *deposit, paid: 0, ends: None };
                 self.channels.insert(channel_id(&account(of), payee, nonce), of_it);
             }
             Action::ChannelRedeem { voucher } => {
@@ -188,10 +190,13 @@ impl Model {
                 if channel.payee != of && channel.payer != of {
                     return Err(Code::NotYours);
                 }
-                // The payer announces the end; it lies a term ahead, beyond this history.
+                // The payer announces the end, a term ahead.
                 if channel.payee != of {
-                    self.channels.get_mut(id).unwrap().closing = true;
-                    return if channel.closing { Err(Code::ChannelClosing) } else { Ok(()) };
+                    if channel.ends.is_some() {
+                        return Err(Code::ChannelClosing);
+                    }
+                    self.channels.get_mut(id).unwrap().ends = Some(self.height + self.term);
+                    return Ok(());
                 }
                 self.channels.remove(id);
                 self.people.get_mut(&channel.payer).unwrap().balance += channel.deposit - channel.paid;
@@ -210,6 +215,9 @@ impl Model {
         self.height += 1;
         let height = self.height;
         self.moves.retain(|_, until| *until > height);
+        for channel in self.channels.extract_if(.., |_, channel| channel.ends == Some(height)).map(|(_, of_it)| of_it) {
+            self.people.get_mut(&channel.payer).unwrap().balance += channel.deposit - channel.paid;
+        }
         while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= self.height) {
             let (of, amount) = entry.remove();
             self.people.get_mut(&of).unwrap().balance += amount;
@@ -393,7 +401,7 @@ proptest! {
         let mut genesis = genesis();
         genesis.parameters.emission_base = 0;
         let mut world = World::of(&genesis.seal().unwrap().1);
-        let mut model = Model::default();
+        let mut model = Model { term: world.state.parameters().term_heights, ..Model::default() };
         for of in 0..ACCOUNTS {
             let pools = if of < 4 { BTreeMap::from([(of, 10 * STAR)]) } else { BTreeMap::new() };
             model.people.insert(of, Person { balance: 100 * STAR, pools, ..Person::default() });
