@@ -253,7 +253,10 @@ fn d08_a_miner_with_a_twentieth_of_the_pool_is_related() {
 fn d08_miners_of_the_subnets_owner_are_not_paid_unless_the_subnet_allows_it() {
     let rows: Vec<_> = (0..4).map(|of| (of, row(&[(4, 9), (5, 9)]))).collect();
     let earned = |allow: u64, owner: Option<u8>| {
-        let mut world = world_of(|genesis| genesis.subnets[0].rules.owner_mining = allow);
+        let mut world = world_of(|genesis| {
+            let rules = &mut genesis.subnets[0].rules;
+            (rules.owner_mining, rules.owner_bp) = (allow, 0);
+        });
         let mut draft = Draft::new(&world.state);
         draft.change::<Charter>(&VISION, |charter| charter.owner = owner.map(account));
         world.state = draft.seal(&world.state).0;
