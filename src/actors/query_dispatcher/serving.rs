@@ -120,6 +120,7 @@ impl Serving {
     }
 
     /// Admits a query, or refuses it with the frame to send. A ticket that is in flight already is refused too.
+    #[expect(clippy::result_large_err, reason = "the refusal is the frame that goes out, made once")]
     pub fn arrive(&mut self, ask: Ask, ticket: ReplyTicket) -> Result<Plan, AnswerFrame> {
         let subnet = ask.subnet;
         let admitted = self.admit(ask, ticket);
@@ -132,6 +133,7 @@ impl Serving {
         admitted
     }
 
+    #[expect(clippy::result_large_err, reason = "the refusal is the frame that goes out, made once")]
     fn admit(&self, ask: Ask, ticket: ReplyTicket) -> Result<Plan, AnswerFrame> {
         let refuse = |code, text: &str| Err(AnswerFrame::refused(code, text));
         if let Err(error) = ask.check() {

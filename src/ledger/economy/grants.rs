@@ -75,8 +75,8 @@ fn gate(voices: &[Voice], of: &Claimant, all: u128, of_network: &Parameters) -> 
     let floor = (u128::from(of_network.usage_gate_bp) << 32) / BASIS;
     let behind: u128 = named(voices, of).map(|(_, stake)| u128::from(stake)).sum();
     let wanted = all * u128::from(of_network.support_quorum_bp);
-    let reached = if wanted == 0 { 0 } else { (((behind * BASIS) << 32) / wanted).min(ONE) };
-    floor + ((ONE - floor.min(ONE)) * reached >> 32)
+    let reached = ((behind * BASIS) << 32).checked_div(wanted).unwrap_or(0).min(ONE);
+    floor + (((ONE - floor.min(ONE)) * reached) >> 32)
 }
 
 /// Divides the two pots among the subnets (E6, E7): one grant for each claimant.
@@ -92,7 +92,7 @@ pub fn divide(
         .iter()
         .map(|of| {
             let drawn = u128::from(of.draw) * u128::from(of_network.usage_theta_bp) / BASIS;
-            narrow(drawn * gate(voices, of, all, of_network) >> 32)
+            narrow((drawn * gate(voices, of, all, of_network)) >> 32)
         })
         .collect();
     let whole: u128 = wanted.iter().map(|want| u128::from(*want)).sum();
@@ -102,7 +102,7 @@ pub fn divide(
         .zip(fitting)
         .map(|(of, fitting)| {
             let agreed = if of.open { agreed(voices, of, all, of_network.support_quorum_bp) } else { 0 };
-            let supported = narrow(u128::from(support) * agreed >> 32);
+            let supported = narrow((u128::from(support) * agreed) >> 32);
             Grant { usage: fitting.min(usage / USAGE_PART), support: supported.min(support / SUPPORT_PART) }
         })
         .collect()

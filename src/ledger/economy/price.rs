@@ -78,7 +78,8 @@ mod tests {
                 for (i, factor) in (0_u64..).zip(TWO_TO_MINUS) {
                     let height = 77 + whole * half_life + i * half_life / 16;
                     let found = curve.at(height, half_life, 0, u64::MAX);
-                    let exact = (u128::from(price) * (factor / 1_000_000_000_000_000)) / 1_000_000_000_000_000 >> whole;
+                    let exact =
+                        ((u128::from(price) * (factor / 1_000_000_000_000_000)) / 1_000_000_000_000_000) >> whole;
                     let off = u128::from(found).abs_diff(exact);
                     assert!(off <= 2 + (u128::from(price) >> 31), "{price} at {height}: {found}, exactly {exact}");
                     points += 1;

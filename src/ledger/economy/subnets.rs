@@ -33,6 +33,9 @@ pub struct Wanted {
 
 /// Opens a subnet, or waits for the place of one when there are as many as there may be. What is locked for it comes back
 /// when it closes, or when it stops waiting.
+///
+/// # Errors
+/// A bound, a name or a price that is not met, by its code; the draft is to be thrown away then.
 pub fn create(draft: &mut Draft, owner: &AccountId, wanted: Wanted) -> Result<(), Code> {
     let (height, of_network) = (draft.height(), draft.parameters().clone());
     let waiting = &draft.treasury().challengers;
@@ -104,6 +107,9 @@ fn found(draft: &mut Draft, of: Challenger, height: Height) {
 }
 
 /// Gives up a creation that waits; its lock comes back at once.
+///
+/// # Errors
+/// No creation of this account waits.
 pub fn cancel(draft: &mut Draft, owner: &AccountId) -> Result<(), Code> {
     let at = draft.treasury().challengers.iter().position(|of| of.account == *owner).ok_or(Code::UnknownSubnet)?;
     let of = draft.treasury_mut().challengers.remove(at);
@@ -113,6 +119,9 @@ pub fn cancel(draft: &mut Draft, owner: &AccountId) -> Result<(), Code> {
 }
 
 /// Adds the first challenger's lock to the subnet's own: it stays, and is safe for a while (E17).
+///
+/// # Errors
+/// The subnet is closed or another account owns it, nobody challenges it, or the balance does not cover the lock.
 pub fn matched(draft: &mut Draft, owner: &AccountId, id: SubnetId) -> Result<(), Code> {
     let charter = draft.get::<Charter>(&id).filter(|of| of.closed.is_none()).cloned().ok_or(Code::UnknownSubnet)?;
     if charter.owner != Some(*owner) {
@@ -185,6 +194,9 @@ fn owned(draft: &Draft, owner: &AccountId, id: SubnetId) -> Result<Charter, Code
 
 /// Announces changes of rules: each counts from the opening of the second epoch after this one, and a rule changes at most
 /// once in two epochs (E17). Another owner owns at once; the lock goes with the subnet.
+///
+/// # Errors
+/// The subnet is closed or another account owns it, or a change is out of bounds or too soon after the last.
 pub fn update(
     draft: &mut Draft,
     owner: &AccountId,
@@ -250,6 +262,9 @@ pub fn changes(draft: &mut Draft, id: SubnetId, subnet: &mut Subnet, epoch: Epoc
 }
 
 /// The owner announces the end; it comes after the notice (E17).
+///
+/// # Errors
+/// The subnet is closed or closing, or another account owns it.
 pub fn announce(draft: &mut Draft, owner: &AccountId, id: SubnetId) -> Result<(), Code> {
     let charter = owned(draft, owner, id)?;
     let closing = draft.height().saturating_add(draft.parameters().close_heights);

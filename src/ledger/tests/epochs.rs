@@ -168,7 +168,8 @@ fn d03_the_same_reveal_again_is_taken_and_changes_nothing() {
 #[test]
 fn y18_each_rule_of_a_row_has_a_code() {
     type Change = fn(&mut SubnetRules);
-    let cases: [(Change, &[(u32, u16)], Code); 2] = [
+    type Case = (Change, &'static [(u32, u16)], Code);
+    let cases: [Case; 2] = [
         (|rules| rules.min_weights = 2, &[(2, 9)], Code::WeightFew),
         (|rules| rules.weight_limit = 40_000, &[(2, 9), (3, 1)], Code::WeightLimit),
     ];

@@ -143,7 +143,7 @@ fn d04_the_minimum_follows_the_mean_dividend_up_to_a_tenth_of_the_own_stake() {
     let rows: Vec<_> = (0..4).map(|of| (of, row(&[(4, 9), (5, 5)]))).collect();
     period(&mut world, 1, &rows, |_| true);
     let dividends = seat(&world, 0).dividends;
-    assert!(dividends.len() >= 1 && *dividends.last().unwrap() > 0, "{dividends:?}");
+    assert!(dividends.last().is_some_and(|last| *last > 0), "{dividends:?}");
     let mean = dividends.iter().sum::<u64>() / dividends.len() as u64;
     assert_eq!(world.state.bond_minimum(VISION, MemberId(0)), 64 * mean);
     let mut rich = world_of(|genesis| genesis.parameters.seat_bond_epochs = 64);

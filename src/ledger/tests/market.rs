@@ -264,7 +264,7 @@ fn e17_a_subnet_is_created_for_a_lock_that_doubles_and_comes_back_when_it_closes
     let third = SubnetId(3);
     assert_eq!(world.state.subnet(third).unwrap().name, "third");
     let join = (7, Action::Register { subnet: third, role: Role::Miner, operator: key(7).public(), max_bond: STAR });
-    assert_eq!(codes(&mut world, &[join.clone()]), [Code::Applied]);
+    assert_eq!(codes(&mut world, std::slice::from_ref(&join)), [Code::Applied]);
     let close = |of: u8| (of, Action::SubnetClose { subnet: third });
     assert_eq!(
         codes(&mut world, &[close(6), close(5), close(5)]),

@@ -69,7 +69,7 @@ pub fn genesis() -> Genesis {
             name: name.to_owned(),
             task: name.to_owned(),
             owner: None,
-            rules: plain(SubnetRules {
+            rules: plain(&SubnetRules {
                 tempo: 5,
                 reveal_window: 2,
                 slots: 5,
@@ -102,8 +102,8 @@ pub fn check_lines(parent: &State, executed: &Executed) {
 }
 
 /// Rules under which a miner's place always costs 1 STAR, all of which comes back.
-pub fn plain(rules: SubnetRules) -> SubnetRules {
-    SubnetRules { price_start: STAR, price_min: STAR, price_max: STAR, entry_fee_bp: 0, ..rules }
+pub fn plain(rules: &SubnetRules) -> SubnetRules {
+    SubnetRules { price_start: STAR, price_min: STAR, price_max: STAR, entry_fee_bp: 0, ..rules.clone() }
 }
 
 /// A chain of one node.

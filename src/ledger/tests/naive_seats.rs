@@ -203,7 +203,7 @@ proptest! {
                 Deed::Answer(of) => {
                     let (deadline, number) = model.seats[usize::from(of)].challenges[0];
                     // The challenge was opened in the epoch of its height.
-                    let period = (deadline - PATIENCE + TEMPO - 1) / TEMPO - 1;
+                    let period = (deadline - PATIENCE).div_ceil(TEMPO) - 1;
                     let leaves = chosen(of, revealed[&(of, period)]).1;
                     let path = merkle_path(leaves.iter().map(Vec::as_slice), 1).unwrap();
                     Some((of, Action::LogAnswer { deadline, number, leaf: leaves[1].clone(), path }))

@@ -206,7 +206,8 @@ pub mod tests {
         assert_eq!(ModelPublish::read(&mut from), Ok(example()));
         assert_eq!(from.end(), Ok(()));
         assert_eq!(example().check(), Ok(()));
-        let wrong: [(&str, fn(&mut ModelPublish)); 8] = [
+        type Wrong = (&'static str, fn(&mut ModelPublish));
+        let wrong: [Wrong; 8] = [
             ("the artifact's id is zero", |m| m.artifact = Digest::ZERO),
             ("the artifact's size is out of bounds", |m| m.bytes = 0),
             ("the artifact's size is out of bounds", |m| m.bytes = ARTIFACT_BYTES_MAX + 1),
