@@ -133,7 +133,7 @@ fn n30_a_lying_holder_is_found_and_left() {
         world.start_all();
         world.reach(&[0, 1, 2, 3], 3, 60).await;
         let (publisher, reader) = (4, 5);
-        let model = bytes(2, 6 * CHUNK_BYTES);
+        let model = bytes(2, 16 * CHUNK_BYTES);
         let list = ChunkList::of(model.as_slice()).expect("a list");
         let (id, _) = publish(&world, publisher, model).await;
         let liar = Stranger::join(&world);
