@@ -3,6 +3,8 @@
 //! Bytes go in whole and come out a chunk at a time; a reader checks them by their id. The node's HTTP face is for the
 //! machine it runs on, as the rest of it is.
 
+use std::time::Duration;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::error::ApiError;
@@ -11,6 +13,8 @@ use super::gate;
 
 /// The most bytes taken in at once.
 pub const PUT_BYTES_MAX: usize = 512 << 20;
+/// How long they may take to arrive.
+const PUT_TIME: Duration = Duration::from_secs(600);
 
 async fn models(node: Node) -> Reply {
     told(node.model_rows().await)
@@ -25,7 +29,7 @@ async fn shelf(node: Node) -> Reply {
 }
 
 async fn put(node: Node, request: HttpRequest, payload: web::Payload) -> Reply {
-    let bytes = gate::body(&request, payload, PUT_BYTES_MAX).await?;
+    let bytes = gate::body_within(&request, payload, PUT_BYTES_MAX, PUT_TIME).await?;
     if bytes.is_empty() {
         return Err(ApiError::invalid("the body must be the bytes of the artifact"));
     }

@@ -24,7 +24,20 @@ const BODY_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// 413 when it is longer, 400 when it breaks off or comes too slowly.
-pub async fn body(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
+pub async fn body(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Bytes, ApiError> {
+    body_within(request, payload, limit, BODY_LIMIT).await
+}
+
+/// `body`, for what is so large that it may take longer.
+///
+/// # Errors
+/// As `body`.
+pub async fn body_within(
+    request: &HttpRequest,
+    mut payload: Payload,
+    limit: usize,
+    time: Duration,
+) -> Result<Bytes, ApiError> {
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(ApiError::too_large(limit));
@@ -40,8 +53,8 @@ pub async fn body(request: &HttpRequest, mut payload: Payload, limit: usize) -> 
         }
         Ok(bytes.freeze())
     };
-    let late = |_| ApiError::invalid(format!("the body did not arrive within {} s", BODY_LIMIT.as_secs()));
-    tokio::time::timeout(BODY_LIMIT, read).await.map_err(late)?
+    let late = |_| ApiError::invalid(format!("the body did not arrive within {} s", time.as_secs()));
+    tokio::time::timeout(time, read).await.map_err(late)?
 }
 
 /// Who may ask, and how much.

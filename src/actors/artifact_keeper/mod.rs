@@ -144,6 +144,8 @@ pub struct ArtifactKeeper {
     served: Meter,
     probes: Probes,
     wishes: Vec<Wish>,
+    /// Since when each was to be kept: who keeps it is given time to fetch it.
+    wished: BTreeMap<Digest, u64>,
     lenders: BTreeSet<NodeId>,
     neighbours: Vec<NodeId>,
     /// How many said that they hold it, when last asked.
@@ -171,6 +173,7 @@ impl ArtifactKeeper {
             served: Meter::default(),
             probes: Probes::default(),
             wishes: Vec::new(),
+            wished: BTreeMap::new(),
             lenders: BTreeSet::new(),
             neighbours: Vec::new(),
             holders: BTreeMap::new(),

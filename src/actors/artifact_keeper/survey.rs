@@ -3,7 +3,7 @@
 //! Every round reads the ledger and the peers, fetches what this node is to keep, tries one random chunk of one other
 //! keeper, and counts the holders of one model. A network without models is asked nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use actix::fut::wrap_future;
@@ -21,6 +21,8 @@ use crate::protocol::artifact::message::{Head, Want};
 use crate::protocol::ids::{Digest, NodeId};
 use crate::store::artifacts::ShelfError;
 
+/// A keeper has so long to fetch what it is to keep before it is asked to show it.
+const GRACE_MS: u64 = 120_000;
 /// A probe is answered within this, or failed.
 const PROBE_MS: u64 = 10_000;
 /// Roles whose nodes lend space to others.
@@ -49,6 +51,7 @@ impl ArtifactKeeper {
                 actor.lenders.insert(actor.params.node);
             }
             actor.wishes = placement::wishes(&view.state);
+            actor.wished = actor.wished_since();
             actor.keep(context);
             actor.probe(context);
             actor.look(context);
@@ -59,6 +62,11 @@ impl ArtifactKeeper {
     fn gauge(&self) {
         let bytes = u32::try_from(self.params.shelf.bytes() >> 10).unwrap_or(u32::MAX);
         metrics::gauge!("starling_artifact_disk_bytes").set(f64::from(bytes) * 1_024.0);
+    }
+
+    fn wished_since(&self) -> BTreeMap<Digest, u64> {
+        let now_ms = self.now_ms();
+        self.wishes.iter().map(|wish| (wish.id, self.wished.get(&wish.id).copied().unwrap_or(now_ms))).collect()
     }
 
     /// Fetches what this node is to keep; the rest may go when room is needed.
@@ -96,6 +104,9 @@ impl ArtifactKeeper {
         }
         let at = self.params.chance.index(self.wishes.len());
         let Some(id) = self.wishes.get(at).map(|wish| wish.id) else { return };
+        if self.wished.get(&id).is_none_or(|since| *since + GRACE_MS > now_ms) {
+            return;
+        }
         let ranked = placement::ranked(&id, self.lenders.iter().copied());
         if !ranked.iter().take(2 * COPIES).any(|other| *other == node) {
             return;
