@@ -344,7 +344,10 @@ impl Fetch {
                 };
                 let index = self.missing.pop_first().or_else(|| {
                     let few = self.asked.len() <= LAST;
-                    let other = |(_, nodes): &(&u32, &BTreeSet<NodeId>)| nodes.len() == 1 && !nodes.contains(node);
+                    // What has come and is being judged needs no second holder.
+                    let other = |(index, nodes): &(&u32, &BTreeSet<NodeId>)| {
+                        nodes.len() == 1 && !nodes.contains(node) && !self.keeping.contains(index)
+                    };
                     self.asked.iter().filter(|_| few).find(other).map(|(index, _)| *index)
                 });
                 let Some(index) = index else { continue };
