@@ -175,6 +175,9 @@ impl Task {
             self.on_time();
             metrics::histogram!("starling_net_swarm_turn_seconds").record(turn.elapsed().as_secs_f64());
         }
+        // Closed before the word goes out: who has heard it is told so when it commands on.
+        inputs.commands.close();
+        self.deliver(Event::Stopped);
     }
 
     fn drain(&mut self, queue: &mut mpsc::Receiver<Command>, max: usize) {
@@ -396,7 +399,6 @@ impl Task {
         self.over = ending.quiet.is_some_and(|since| now >= since + LINGER) || now >= ending.give_up;
         if self.over {
             self.lag_ms = 0;
-            self.deliver(Event::Stopped);
         } else {
             self.next_tick = self.next_tick.min(now + FAREWELL / 3);
         }
