@@ -156,7 +156,7 @@ fn a_model_is_pulled_from_strangers_after_its_publisher_was_killed() {
         if code == 0 { document["data"]["models"].as_array().cloned().unwrap_or_default() } else { Vec::new() }
     };
     let asked = url("validator-1");
-    swarm.wait("models of both miners on the ledger", Duration::from_secs(120), |swarm| {
+    swarm.wait("models of both miners on the ledger", Duration::from_secs(300), |swarm| {
         models(swarm, &asked).len() >= 2
     });
     let (code, report) = swarm.run(&["--node", &url("miner-1"), "miner", "status"]);
