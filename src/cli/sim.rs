@@ -34,6 +34,14 @@ pub enum Sim {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Play what a network grants to its subnets, term by term
+    Economy {
+        /// The network, JSON
+        file: PathBuf,
+        /// Networks of each point of its sweep
+        #[arg(long, default_value_t = 10)]
+        seeds: u64,
+    },
     /// Play the consensus of a network whose links, disks and members fail; exit 12 when an invariant breaks
     Consensus {
         /// How many seeds to play, from 1
@@ -53,6 +61,7 @@ impl Sim {
         match self {
             Self::Epoch { file } => epoch(&file),
             Self::Attack { file, seeds, out } => attack(&file, seeds.max(1), out.as_deref()),
+            Self::Economy { file, seeds } => economy(&file, seeds.max(1)),
             Self::Consensus { seeds, nodes, scenario } => consensus(seeds, nodes, &scenario),
         }
     }
@@ -104,6 +113,13 @@ fn attack(file: &str, seeds: u64, out: Option<&Path>) -> Result<Reply, CliError>
         }
     }
     Ok(if missed { reply.exit(Exit::Findings) } else { reply })
+}
+
+fn economy(file: &Path, seeds: u64) -> Result<Reply, CliError> {
+    let outcome = attack::run_economy(&read(file)?, Plan::seeds(seeds));
+    let played = [(outcome.map_err(|error| CliError::usage(error.to_string()))?, Vec::new())];
+    let data = played.iter().map(|(outcome, _)| outcome.report()).next().unwrap_or_default();
+    Ok(Reply::of(&data).table(figures(&played)))
 }
 
 fn targets(accepted: &[&Accept]) -> Table {

@@ -17,6 +17,8 @@ pub struct Line {
     pub what: &'static str,
     document: &'static str,
     judge: fn(&Outcome) -> Vec<Accept>,
+    /// Whether it is played between subnets.
+    network: bool,
 }
 
 macro_rules! document {
@@ -26,22 +28,36 @@ macro_rules! document {
 }
 
 pub const LINES: &[Line] = &[
-    Line { id: "A1", what: "collusion for a worthless miner", document: document!("a01"), judge: a01 },
-    Line { id: "A2", what: "the same by a majority", document: document!("a02"), judge: a02 },
-    Line { id: "A3", what: "down-weighting", document: document!("a03"), judge: a03 },
-    Line { id: "A4", what: "down-weighting against the lift", document: document!("a04"), judge: a04 },
-    Line { id: "A5", what: "the lift without an attack", document: document!("a05"), judge: a05 },
-    Line { id: "A6", what: "a cheat that some see", document: document!("a06"), judge: a06 },
-    Line { id: "A7", what: "a copier", document: document!("a07"), judge: a07 },
-    Line { id: "A8", what: "a copier that adds noise, against the gate", document: document!("a08"), judge: a08 },
-    Line { id: "A9", what: "the gate where nobody copies", document: document!("a09"), judge: a09 },
-    Line { id: "A10", what: "revealing only when it suits", document: document!("a10"), judge: a10 },
-    Line { id: "A11", what: "one machine behind many registrations", document: document!("a11"), judge: a11 },
-    Line { id: "A12", what: "everything for the own miner", document: document!("a12"), judge: a12 },
-    Line { id: "A13", what: "looking only every eighth epoch", document: document!("a13"), judge: a13 },
-    Line { id: "A14", what: "seeing everything late", document: document!("a14"), judge: a14 },
-    Line { id: "A17", what: "one holder behind several seats", document: document!("a17"), judge: a17 },
-    Line { id: "A18", what: "an honest world", document: document!("a18"), judge: a18 },
+    Line { id: "A1", what: "collusion for a worthless miner", document: document!("a01"), judge: a01, network: false },
+    Line { id: "A2", what: "the same by a majority", document: document!("a02"), judge: a02, network: false },
+    Line { id: "A3", what: "down-weighting", document: document!("a03"), judge: a03, network: false },
+    Line { id: "A4", what: "down-weighting against the lift", document: document!("a04"), judge: a04, network: false },
+    Line { id: "A5", what: "the lift without an attack", document: document!("a05"), judge: a05, network: false },
+    Line { id: "A6", what: "a cheat that some see", document: document!("a06"), judge: a06, network: false },
+    Line { id: "A7", what: "a copier", document: document!("a07"), judge: a07, network: false },
+    Line {
+        id: "A8",
+        what: "a copier that adds noise, against the gate",
+        document: document!("a08"),
+        judge: a08,
+        network: false,
+    },
+    Line { id: "A9", what: "the gate where nobody copies", document: document!("a09"), judge: a09, network: false },
+    Line { id: "A10", what: "revealing only when it suits", document: document!("a10"), judge: a10, network: false },
+    Line {
+        id: "A11",
+        what: "one machine behind many registrations",
+        document: document!("a11"),
+        judge: a11,
+        network: false,
+    },
+    Line { id: "A12", what: "everything for the own miner", document: document!("a12"), judge: a12, network: false },
+    Line { id: "A13", what: "looking only every eighth epoch", document: document!("a13"), judge: a13, network: false },
+    Line { id: "A14", what: "seeing everything late", document: document!("a14"), judge: a14, network: false },
+    Line { id: "A15", what: "a wash trader", document: document!("a15"), judge: a15, network: true },
+    Line { id: "A16", what: "a cabal for its own subnet", document: document!("a16"), judge: a16, network: true },
+    Line { id: "A17", what: "one holder behind several seats", document: document!("a17"), judge: a17, network: false },
+    Line { id: "A18", what: "an honest world", document: document!("a18"), judge: a18, network: false },
 ];
 
 impl Line {
@@ -60,7 +76,8 @@ impl Line {
     /// # Errors
     /// The shipped scenario does not read.
     pub fn play(&self, plan: Plan) -> Result<Outcome, ScenarioError> {
-        attack::run(&self.document(), plan)
+        let run = if self.network { attack::run_economy } else { attack::run };
+        run(&self.document(), plan)
     }
 
     /// What the line's figures are, each with its target.
@@ -273,10 +290,15 @@ fn a10(o: &Outcome) -> Vec<Accept> {
 
 fn a11(o: &Outcome) -> Vec<Accept> {
     let ids = |count: u32| [("agents[1].ids", json!(count))];
-    let ratio = |count: u32| paired(o, "earned.sybil_miner", [&ids(count), &ids(1)], |many, one| many / one);
-    let (place, pay) = largest([2, 4, 8, 16, 32].into_iter().map(|count| (format!("{count} ids"), ratio(count))));
-    let name = format!("pay against one registration, worst with {place}");
-    vec![figure(name, pay, "<= 1.02", Some(pay.mean <= 1.02))]
+    let ratio = |count: u32, metric: &str| paired(o, metric, [&ids(count), &ids(1)], |many, one| many / one);
+    let each = |metric: &'static str| {
+        largest([2, 4, 8, 16, 32].into_iter().map(move |count| (format!("{count} ids"), ratio(count, metric))))
+    };
+    let ((place, pay), (worst, net)) = (each("earned.sybil_miner"), each("profit.sybil_miner"));
+    vec![
+        figure(format!("pay against one registration, worst with {place}"), pay, "<= 1.02", Some(pay.mean <= 1.02)),
+        figure(format!("the same net of what is burnt, worst with {worst}"), net, "< 1", Some(net.mean < 1.0)),
+    ]
 }
 
 fn a12(o: &Outcome) -> Vec<Accept> {
@@ -314,6 +336,23 @@ fn a14(o: &Outcome) -> Vec<Accept> {
         found.push(figure(format!("six epochs late, {world}"), six, "falling, <= 0.95", Some(pass)));
     }
     found
+}
+
+fn a15(o: &Outcome) -> Vec<Accept> {
+    let (place, profit) = largest(all(o, "profit_per_burnt.washer", &[]));
+    let wins = o.points.iter().filter_map(|point| point.metrics.get("profit_per_burnt.washer")).map(|s| s.max);
+    let most = wins.fold(f64::NEG_INFINITY, f64::max);
+    let name = format!("profit for each mote burnt, worst at {place}");
+    vec![figure(name, profit, "< 0 in every run", Some(most < 0.0))]
+}
+
+fn a16(o: &Outcome) -> Vec<Accept> {
+    let of = |stake: f64| at(o, "support_part.support_cabal", &[("agents[0].stake", json!(stake))]);
+    let (small, large) = (of(0.05), of(0.15));
+    vec![
+        figure("part of the support pot for a cabal of 5 %", small, "0", Some(small.max == 0.0)),
+        figure("part of the support pot for a cabal of 15 %", large, "<= 15 %", Some(large.mean <= 0.15)),
+    ]
 }
 
 fn a17(o: &Outcome) -> Vec<Accept> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::metrics::Summary;
 use super::scenario::{Scenario, ScenarioError, sweep};
 use super::tally::Figures;
-use super::world;
+use super::{economy, world};
 
 /// One world that was played.
 #[derive(Clone, Debug, Serialize)]
@@ -89,6 +89,17 @@ pub fn run(document: &Value, plan: Plan) -> Result<Outcome, ScenarioError> {
     all(document, plan, read, |scenario, number| {
         let seed = scenario.seed.wrapping_add(number);
         (seed, world::play(scenario, seed, plan.series))
+    })
+}
+
+/// The same of a network's.
+///
+/// # Errors
+/// The document is no network.
+pub fn run_economy(document: &Value, plan: Plan) -> Result<Outcome, ScenarioError> {
+    all(document, plan, economy::parse, |economy, number| {
+        let seed = economy.seed.wrapping_add(number);
+        (seed, economy::play(economy, seed))
     })
 }
 

@@ -21,7 +21,7 @@ pub enum ScenarioError {
     Range { what: String, found: String, wanted: String },
 }
 
-fn range(what: &str, found: &impl ToString, wanted: &str) -> ScenarioError {
+pub(super) fn range(what: &str, found: &impl ToString, wanted: &str) -> ScenarioError {
     ScenarioError::Range { what: what.to_owned(), found: found.to_string(), wanted: wanted.to_owned() }
 }
 

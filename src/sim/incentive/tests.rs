@@ -159,6 +159,14 @@ fn s06_a01_a_worthless_miner_gets_nothing_where_scores_are_exact() {
 }
 
 #[test]
+fn s06_a15_and_a16_nobody_wins_by_burning_or_by_voting_for_itself() {
+    for id in ["A15", "A16"] {
+        let found = quick(id);
+        assert!(found.iter().all(|(_, _, pass)| *pass == Some(true)), "{found:?}");
+    }
+}
+
+#[test]
 fn s06_a10_who_reveals_only_when_it_suits_pays_for_it() {
     let found = quick("A10");
     assert!(found.iter().all(|(_, _, pass)| *pass == Some(true)), "{found:?}");

@@ -10,6 +10,7 @@ use super::agents::{Public, Seen, View, Word, declared, holds_back, write};
 use super::chance::{Chance, Purpose};
 use super::scenario::{Kind, QualityLaw, Scenario, StakeLaw};
 use super::tally::{Figures, Glance, Tally};
+use crate::ledger::economy::split::split;
 use crate::ledger::incentive::fixed::{ONE, Q};
 use crate::ledger::incentive::{
     BOND_FLOOR, BondBlock, ColumnInput, EpochInput, EpochJob, EpochResult, Freshness, Movement, RowInput, RowWeights,
@@ -21,8 +22,8 @@ use crate::protocol::units::MOTES_PER_STAR;
 
 /// All stake there is, in motes.
 const STAKE: f64 = 1e15;
-/// Parts of a grant, in hundredths of a percent, that go to miners and to validators (E8).
-const SIDE_BP: u64 = 4_100;
+/// What the owner of the subnet gets, in hundredths of a percent (E8).
+const OWNER_BP: u64 = 1_800;
 
 /// A validator of the world.
 #[derive(Debug)]
@@ -325,7 +326,7 @@ impl<'a> World<'a> {
                 weights: fresh.map_or_else(|| [].into(), |(row, _)| row.clone()),
             }
         });
-        let side = self.scenario.subnet.grant / 10_000 * SIDE_BP;
+        let parts = split(self.scenario.subnet.grant, OWNER_BP);
         let column = |m: &Miner| ColumnInput { member: m.member, registered: m.registered, reset: false };
         let input = EpochInput {
             switches: self.scenario.switches(),
@@ -333,8 +334,8 @@ impl<'a> World<'a> {
             height,
             last_close: height.checked_sub(self.scenario.tempo).filter(|last| *last > 0),
             owner: None,
-            miner_pot: side,
-            validator_pot: side,
+            miner_pot: parts.miners,
+            validator_pot: parts.validators,
             rows: rows.collect(),
             columns: self.miners.iter().map(column).collect(),
             related: self.related.clone(),
