@@ -159,6 +159,9 @@ proptest! {
     fn t05_7_a_relation_never_raises_and_builds_no_bond(of in job_input(), i in 0..9_u32, j in 100..112_u32) {
         let mut of = of;
         of.bonds.clear();
+        // The first relation of a column. Where half of all voices stand related already, one more takes a critic out of
+        // those that must agree on their own, and the consensus of the rest may be the higher one: Y7 as it is written.
+        of.related.retain(|pair| pair.1 != MemberId(j));
         let before = run(of.clone());
         of.related.push((MemberId(i), MemberId(j)));
         let after = run(of);
