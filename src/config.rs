@@ -179,13 +179,16 @@ pub struct MinerEntry {
     pub subnet: String,
     #[serde(default)]
     pub behaviour: Behaviour,
-    /// Training samples: images for vision, bytes for text.
+    /// The kind of model it trains; `auto` is the one the task is known for.
+    #[serde(default = "MinerEntry::model")]
+    pub model: String,
+    /// Training samples: images for vision, bytes for text, hours for forecasts.
     #[serde(default = "MinerEntry::samples")]
     pub samples: u32,
     /// Optimiser steps at start.
     #[serde(default = "MinerEntry::steps")]
     pub steps: u32,
-    /// Hidden units, or channels of the language model.
+    /// Hidden units, or numbers for each place of a transformer.
     #[serde(default = "MinerEntry::width")]
     pub width: u32,
     /// Seed of the training slice and of the first weights.
@@ -197,6 +200,9 @@ pub struct MinerEntry {
 }
 
 impl MinerEntry {
+    fn model() -> String {
+        "auto".to_owned()
+    }
     fn samples() -> u32 {
         1_000
     }
@@ -287,7 +293,7 @@ pub struct DevnetSection {
     pub seed: u64,
     pub gateway_port: u16,
     /// Further miners by behaviour: `random`, `silent`, `late`; further validators: `copier`, `non_revealer`,
-    /// `self_dealer`.
+    /// `self_dealer`; `forecast` adds a subnet.
     pub with: Vec<String>,
 }
 

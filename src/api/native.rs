@@ -1,7 +1,7 @@
 //! `POST /v1/query/{subnet}`: one JSON shape for every kind of task.
 //!
 //! `{"classify":{"images":[[64 numbers]]}}`, `{"next_byte":{"contexts":["text"]}}`, `{"complete":{"prompt":"text"}}`,
-//! each with an optional `deadline_ms`. Unlike the OpenAI shapes, an unknown field is refused here.
+//! `{"forecast":{"series":[[numbers]],"season":24,"horizon":24}}`, each with an optional `deadline_ms`. Unlike the OpenAI shapes, an unknown field is refused here.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use super::gate::body;
 use super::openai::{Done, Gateway, ask_whole, find, head};
 use super::shapes::milli;
 use crate::protocol::ids::to_hex;
-use crate::protocol::query::{Answer, Query};
+use crate::protocol::query::{Answer, MICROS_MAX, QUANTILES_MILLI, Query};
 
 /// Text, or bytes that are none.
 #[derive(Debug, Deserialize)]
@@ -68,27 +68,65 @@ impl Complete {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Forecast {
+    series: Vec<Vec<f64>>,
+    #[serde(default = "Forecast::day")]
+    season: u32,
+    #[serde(default = "Forecast::day")]
+    horizon: u32,
+}
+
+impl Forecast {
+    fn day() -> u32 {
+        24
+    }
+
+    fn query(self) -> Result<Query, ApiError> {
+        let series: Result<_, _> = self.series.into_iter().map(|row| row.into_iter().map(micros).collect()).collect();
+        Ok(Query::Forecast { series: series?, season: self.season, horizon: self.horizon })
+    }
+}
+
+/// Whole millionths, as series travel.
+const MICROS: f64 = 1e6;
+
+fn micros(value: f64) -> Result<i64, ApiError> {
+    let scaled = (value * MICROS).round();
+    if scaled.abs() <= MICROS_MAX as f64 {
+        #[expect(clippy::cast_possible_truncation, reason = "bounded by the line above")]
+        return Ok(scaled as i64);
+    }
+    let most = MICROS_MAX as f64 / MICROS;
+    Err(ApiError::invalid(format!(
+        "the value {value} of a series is out of bounds; allowed is up to {most} either way"
+    )))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct NativeRequest {
     classify: Option<Classify>,
     next_byte: Option<NextByte>,
     complete: Option<Complete>,
+    forecast: Option<Forecast>,
     deadline_ms: Option<u64>,
 }
 
 impl NativeRequest {
     fn query(self, seed: u64) -> Result<Query, ApiError> {
         let blobs = |list: Vec<Blob>| list.into_iter().map(Blob::bytes).collect();
-        Ok(match (self.classify, self.next_byte, self.complete) {
-            (Some(c), None, None) => Query::Classify { images: c.images },
-            (None, Some(n), None) => Query::NextByte { contexts: blobs(n.contexts) },
-            (None, None, Some(c)) => Query::Complete {
+        Ok(match (self.classify, self.next_byte, self.complete, self.forecast) {
+            (Some(c), None, None, None) => Query::Classify { images: c.images },
+            (None, Some(n), None, None) => Query::NextByte { contexts: blobs(n.contexts) },
+            (None, None, Some(c), None) => Query::Complete {
                 prompt: c.prompt.bytes(),
                 max_bytes: c.max_bytes,
                 temperature_milli: milli(c.temperature)?,
                 seed: c.seed.unwrap_or(seed),
                 stop: blobs(c.stop),
             },
-            _ => return Err(ApiError::invalid("give exactly one of classify, next_byte and complete")),
+            (None, None, None, Some(forecast)) => forecast.query()?,
+            _ => return Err(ApiError::invalid("give exactly one of classify, next_byte, complete and forecast")),
         })
     }
 }
@@ -108,6 +146,13 @@ fn answer(answer: &Answer) -> (&'static str, Value) {
         }
         Answer::Distributions { probabilities } => {
             ("distributions", probabilities.iter().map(|r| json!({ "probabilities": fractions(r) })).collect())
+        }
+        Answer::Quantiles { steps } => {
+            let levels = QUANTILES_MILLI.map(|milli| f64::from(milli) / 1_000.0);
+            let value = |v: &i64| *v as f64 / MICROS;
+            let step = |step: &[i64]| step.iter().map(value).collect::<Vec<f64>>();
+            let row = |row: &Vec<i64>| row.chunks(levels.len()).map(step).collect::<Vec<_>>();
+            ("forecasts", steps.iter().map(|r| json!({ "levels": levels, "steps": row(r) })).collect())
         }
         // Bytes need not be text: both are given, and the hex is exact.
         Answer::Text { bytes } => {

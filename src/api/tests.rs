@@ -63,6 +63,10 @@ fn done(query: &Query, attempts: u32) -> Frame {
             Answer::Distributions { probabilities: contexts.iter().map(|_| vec![256; 256]).collect() }
         }
         Query::Complete { .. } => Answer::Text { bytes: "on a tïme".into() },
+        Query::Forecast { series, horizon, .. } => {
+            let step = [-2_500_000, 0, 1_000_000, 1_250_000, 9_000_000];
+            Answer::Quantiles { steps: series.iter().map(|_| step.repeat(*horizon as usize)).collect() }
+        }
     };
     let usage = Usage { items: 1, input_bytes: 9, output_bytes: 10 };
     Frame::Done { answer, usage, served: served(attempts), compute_ms: 12 }
@@ -474,6 +478,14 @@ async fn native_queries_answer_every_kind_of_task() {
     assert_eq!(reply["distributions"][1]["probabilities"].as_array().unwrap().len(), 256);
     let reply = ask("/v1/query/text", json!({ "complete": { "prompt": "once" } })).await;
     assert_eq!((&reply["completion"]["text"], &reply["compute_ms"]), (&json!("on a tïme"), &json!(12)));
+    let series = vec![1.5; 48];
+    let reply = ask("/v1/query/1", json!({ "forecast": { "series": [series, series], "horizon": 3 } })).await;
+    assert_eq!(reply["forecasts"].as_array().unwrap().len(), 2);
+    assert_eq!(reply["forecasts"][1]["levels"], json!([0.1, 0.25, 0.5, 0.75, 0.9]));
+    assert_eq!(reply["forecasts"][1]["steps"][2], json!([-2.5, 0.0, 1.0, 1.25, 9.0]));
+    let wild = json!({ "forecast": { "series": [[1e12, 0.0]], "season": 1 } });
+    let (status, _, text) = gateway(Fixed::with(Miners::Good), params(), post("/v1/query/1", &wild)).await;
+    assert_eq!((status, text.contains("1000000000")), (400, true), "{text}");
 }
 
 #[actix_web::test]

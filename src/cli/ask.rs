@@ -1,6 +1,6 @@
 //! `ask`: a question to the network through a gateway, in the shapes every OpenAI client speaks.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,12 +13,15 @@ use super::error::{CliError, Exit};
 use super::output::{Format, Reply, Table, ago};
 use crate::protocol::query::{PIXEL_MAX, PIXELS};
 
+/// Bytes read from standard input at most.
+const NUMBERS_BYTES_MAX: u64 = 1 << 20;
 const SHADES: &[char] = &[' ', '.', ':', '-', '=', '+', '*', '#', '@'];
 
 #[derive(Args, Debug)]
 pub struct Ask {
-    /// The text to go on from; for an image subnet 64 numbers from 0 to 16, or a file that holds them
-    #[arg(value_name = "TEXT")]
+    /// The text to go on from; for an image subnet 64 numbers from 0 to 16, for a forecasting one the values of a series,
+    /// the oldest first; numbers may be typed, in a file, or "-" for standard input
+    #[arg(value_name = "TEXT", allow_hyphen_values = true)]
     text: String,
     /// Which subnet to ask [default: the first that takes text]
     #[arg(long, value_name = "NAME")]
@@ -38,6 +41,12 @@ pub struct Ask {
     /// Equal seeds give equal answers of one miner
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Steps after which a series' pattern repeats, for a forecast; 1 when none does
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    season: u32,
+    /// Steps to forecast
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    horizon: u32,
     /// The gateway [default: the configured one]
     #[arg(long, value_name = "URL", env = "STARLING_GATEWAY")]
     gateway: Option<String>,
@@ -58,6 +67,9 @@ impl Ask {
         let model = self.choose(&client)?;
         if model.task == "vision" {
             return self.image(context, &client, &model);
+        }
+        if model.task == "forecast" {
+            return self.forecast(context, &client, &model);
         }
         let mut body = json!({
             "model": model.id,
@@ -148,6 +160,26 @@ impl Ask {
     }
 }
 
+impl Ask {
+    fn forecast(&self, context: &Context, client: &Client, model: &Model) -> Result<Option<Reply>, CliError> {
+        let values = values(&held(&self.text)?)?;
+        let began = Instant::now();
+        let wish = json!({ "series": [values], "season": self.season, "horizon": self.horizon });
+        let path = format!("/v1/query/{}", super::subnet::segment(&model.id)?);
+        let fetched = client.post(&path, "application/json", json!({ "forecast": wish }).to_string().as_bytes())?;
+        let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let list = |pointer: &str| fetched.body.pointer(pointer).and_then(Value::as_array).cloned().unwrap_or_default();
+        // The wire's quantiles, in its order.
+        let mut table = Table::new(&[">step", ">10 %", ">25 %", ">50 %", ">75 %", ">90 %"]).or("no answer");
+        for (step, row) in (1_u32..).zip(list("/forecasts/0/steps")) {
+            let cells = row.as_array().map(Vec::as_slice).unwrap_or_default();
+            let cells = cells.iter().filter_map(Value::as_f64).map(|value| format!("{value:.3}"));
+            table.row(std::iter::once(step.to_string()).chain(cells).collect());
+        }
+        answered(context, &Reply::of(&fetched.body).table(table), &aside(&fetched, took))
+    }
+}
+
 /// The answer first, then who gave it.
 fn answered(context: &Context, reply: &Reply, aside: &str) -> Result<Option<Reply>, CliError> {
     context.printer.reply(reply).map_err(|e| CliError::failed(format!("standard output: {e}")))?;
@@ -216,13 +248,45 @@ fn streamed(context: &Context, client: &Client, body: &Value) -> Result<Option<R
     Ok(None)
 }
 
-/// 64 numbers from 0 to 16 in any separation, typed or in a file.
-fn pixels(text: &str) -> Result<Vec<u8>, CliError> {
-    let held = if Path::new(text).is_file() {
-        std::fs::read_to_string(text).map_err(|e| CliError::file(Path::new(text), &e))?
-    } else {
-        text.to_owned()
+/// What was typed, or what a file or standard input holds.
+fn held(text: &str) -> Result<String, CliError> {
+    let path = Path::new(text);
+    if text == "-" {
+        let mut held = String::new();
+        let input = std::io::stdin().take(NUMBERS_BYTES_MAX).read_to_string(&mut held);
+        return input.map(|_| held).map_err(|e| CliError::file(path, &e));
+    }
+    if path.is_file() {
+        return std::fs::read_to_string(path).map_err(|e| CliError::file(path, &e));
+    }
+    Ok(text.to_owned())
+}
+
+/// Numbers in any separation but the point; of a line with commas, like a table's row, the last one.
+fn values(text: &str) -> Result<Vec<f64>, CliError> {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let number = |part: &str| part.trim().parse::<f64>().ok().filter(|v| v.is_finite());
+    let found: Vec<Option<f64>> = match lines.as_slice() {
+        [line] => line.split([',', ';', ' ', '\t']).filter(|p| !p.is_empty()).map(number).collect(),
+        // The first row of a table may be its head.
+        [head, rows @ ..] => {
+            let of = |line: &&str| number(line.rsplit([',', ';', '\t']).next().unwrap_or_default());
+            of(head).into_iter().map(Some).chain(rows.iter().map(of)).collect()
+        }
+        [] => Vec::new(),
     };
+    let count = found.len();
+    let values: Vec<f64> = found.into_iter().flatten().collect();
+    if values.is_empty() || values.len() != count {
+        let message = format!("a series is numbers; of {count} parts {} are", values.len());
+        return Err(CliError::usage(message));
+    }
+    Ok(values)
+}
+
+/// 64 numbers from 0 to 16 in any separation, typed, in a file or on standard input.
+fn pixels(text: &str) -> Result<Vec<u8>, CliError> {
+    let held = held(text)?;
     let parts = held.split(|c: char| !c.is_ascii_digit()).filter(|p| !p.is_empty());
     let pixels: Option<Vec<u8>> = parts.map(|p| p.parse().ok().filter(|v| *v <= PIXEL_MAX)).collect();
     pixels.filter(|p| p.len() == PIXELS).ok_or_else(|| {
@@ -241,6 +305,16 @@ fn picture(pixels: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_series_is_typed_or_the_last_column_of_a_table() {
+        assert_eq!(values("1 2.5,-3;4e2").unwrap(), [1.0, 2.5, -3.0, 400.0]);
+        assert_eq!(values("time,load\n00:00,1\n01:00,2.5\n\n").unwrap(), [1.0, 2.5]);
+        assert_eq!(values("1\n2\n3\n").unwrap(), [1.0, 2.0, 3.0]);
+        for wrong in ["", "1 x 3", "1\nnan\n3", "head\n"] {
+            assert!(values(wrong).is_err(), "{wrong:?}");
+        }
+    }
 
     #[test]
     fn images_are_64_numbers_and_are_drawn() {

@@ -48,9 +48,10 @@ impl Key {
 }
 
 const ROLES: &[&str] = &["boot", "full", "validator", "miner", "gateway"];
+const MODELS: &[&str] = &["auto", "mlp", "conv", "byte_mlp", "byte_gpt", "seasonal", "linear", "patches"];
 const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late"];
 const MANNERS: &[&str] = &["honest", "copier", "non_revealer", "self_dealer"];
-const EXTRAS: &[&str] = &["random", "silent", "late", "copier", "non_revealer", "self_dealer"];
+const EXTRAS: &[&str] = &["random", "silent", "late", "copier", "non_revealer", "self_dealer", "forecast"];
 
 const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { section, name, kind, default, doc }
@@ -64,9 +65,16 @@ const fn whole(min: u64, max: u64) -> Kind {
 pub const ENTRY_KEYS: &[Key] = &[
     key("miner.entries", "subnet", Kind::Text, "", "The subnet to mine in, by name or number."),
     key("miner.entries", "behaviour", Kind::Choice(BEHAVIOURS), "\"honest\"", "Other than honest only on a devnet."),
-    key("miner.entries", "samples", whole(1, 10_000_000), "1000", "Training samples: images, or bytes of text."),
+    key(
+        "miner.entries",
+        "model",
+        Kind::Choice(MODELS),
+        "\"auto\"",
+        "What it trains; auto: what the task is known for.",
+    ),
+    key("miner.entries", "samples", whole(1, 10_000_000), "1000", "Training samples: images, bytes of text, or hours."),
     key("miner.entries", "steps", whole(0, 10_000_000), "300", "Optimiser steps at start."),
-    key("miner.entries", "width", whole(1, 4_096), "32", "Hidden units, or channels of the language model."),
+    key("miner.entries", "width", whole(1, 4_096), "32", "Hidden units, or numbers for each place of a transformer."),
     key("miner.entries", "seed", whole(0, i64::MAX as u64), "0", "Seed of the training slice and the first weights."),
     key("miner.entries", "account_key", Kind::Text, "\"\"", "Account key of this miner; empty: node.account_key."),
 ];
@@ -151,7 +159,7 @@ pub const KEYS: &[Key] = &[
     key("devnet", "miners", whole(0, 64), "6", "Miners of `devnet up`."),
     key("devnet", "seed", whole(0, i64::MAX as u64), "1", "All keys and slices of a devnet follow from it."),
     key("devnet", "gateway_port", whole(0, 65_535), "8080", "Port of a devnet's gateway; 0: any free one."),
-    key("devnet", "with", Kind::ListOf(EXTRAS), "[]", "Further miners and validators of these behaviours."),
+    key("devnet", "with", Kind::ListOf(EXTRAS), "[]", "Further miners and validators; forecast: a third subnet."),
 ];
 
 /// The row of `section.name`.

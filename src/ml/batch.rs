@@ -4,7 +4,7 @@
 //! company. Completions run alone; the order of arrival is kept.
 
 use crate::ml::engine::{EngineError, Inferred};
-use crate::protocol::query::{Answer, ITEMS_MAX, Query, Usage};
+use crate::protocol::query::{Answer, ITEMS_MAX, Query, STEPS_MAX, Usage, VALUES_MAX};
 
 /// Several queries as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +44,14 @@ impl Batch {
 
     /// Takes the rows of another query, or gives it back when it does not fit.
     fn join(&mut self, index: usize, query: Query) -> Result<(), Query> {
-        if self.query.items() + query.items() > ITEMS_MAX {
+        if !has_room(&self.query, &query) {
             return Err(query);
         }
         let part = part(index, &query);
         match (&mut self.query, query) {
             (Query::Classify { images }, Query::Classify { images: more }) => images.extend(more),
             (Query::NextByte { contexts }, Query::NextByte { contexts: more }) => contexts.extend(more),
+            (Query::Forecast { series, .. }, Query::Forecast { series: more, .. }) => series.extend(more),
             (_, query) => return Err(query),
         }
         self.parts.push(part);
@@ -79,6 +80,13 @@ impl Batch {
                     results.push((part.index, part.result(Answer::Distributions { probabilities })));
                 }
             }
+            Answer::Quantiles { steps } => {
+                let mut rows = steps.into_iter();
+                for part in &self.parts {
+                    let steps = rows.by_ref().take(part.items).collect();
+                    results.push((part.index, part.result(Answer::Quantiles { steps })));
+                }
+            }
             answer @ Answer::Text { .. } => {
                 let usage = inferred.usage;
                 results.extend(self.parts.first().map(|part| (part.index, Inferred { answer, usage })));
@@ -86,6 +94,22 @@ impl Batch {
         }
         Ok(results)
     }
+}
+
+/// Whether both together are within the bounds of one query, and ask the same of each item.
+fn has_room(one: &Query, other: &Query) -> bool {
+    let fits = match (one, other) {
+        (
+            Query::Forecast { series, season, horizon },
+            Query::Forecast { series: more, season: other_season, horizon: other_horizon },
+        ) => {
+            let values: usize = series.iter().chain(more).map(Vec::len).sum();
+            let steps = (series.len() + more.len()) * *horizon as usize;
+            (season, horizon) == (other_season, other_horizon) && values <= VALUES_MAX && steps <= STEPS_MAX
+        }
+        _ => true,
+    };
+    fits && one.items() + other.items() <= ITEMS_MAX
 }
 
 impl Part {
@@ -156,6 +180,21 @@ mod tests {
         let batches = merge((0..9).map(|_| images(&[0; 100])));
         assert!(batches.iter().all(|batch| batch.query.check().is_ok()));
         assert_eq!(batches.iter().flat_map(Batch::indices).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn forecasts_join_only_those_of_the_same_season_and_horizon() {
+        let query =
+            |count: usize, season, horizon| Query::Forecast { series: vec![vec![1; 100]; count], season, horizon };
+        let queries = [query(2, 24, 24), query(3, 24, 24), query(1, 12, 24), query(1, 12, 24), query(199, 12, 24)];
+        let batches = merge(queries.clone());
+        assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert!(batches.iter().all(|batch| batch.query.check().is_ok()));
+        let mut engine = RandomEngine::new(0);
+        let all = engine.infer(Digest::ZERO, &batches[0].query, &Control::FREE, &mut no_sink).unwrap();
+        for (index, result) in batches[0].split(all).unwrap() {
+            assert_eq!(result.answer.check(&queries[index]), Ok(()));
+        }
     }
 
     #[test]

@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 
 use crate::protocol::ids::MemberId;
+use crate::protocol::query::MICROS_MAX;
+
+/// Millionths in one.
+const MICROS: f64 = 1e6;
 
 /// Probabilities as the wire carries them: 65,535 is certainty. What is no number is 0.
 pub fn to_fixed(row: &[f32]) -> Vec<u16> {
@@ -17,6 +21,17 @@ pub fn to_fixed(row: &[f32]) -> Vec<u16> {
 pub fn from_fixed(row: &[u16]) -> Option<Vec<f64>> {
     let sum: u64 = row.iter().map(|&p| u64::from(p)).sum();
     (sum > 0).then(|| row.iter().map(|&p| f64::from(p) / sum as f64).collect())
+}
+
+/// Values of a series as the wire carries them: whole millionths, cut at the wire's bound. What is no number is 0.
+pub fn to_micros(value: f64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a cast to a whole number is cut at its ends; NaN is 0")]
+    ((value * MICROS).round() as i64).clamp(-MICROS_MAX, MICROS_MAX)
+}
+
+/// Whole millionths as a value.
+pub fn from_micros(micros: i64) -> f64 {
+    micros as f64 / MICROS
 }
 
 /// How strongly better answers earn more: the share above chance, to this power.

@@ -27,6 +27,7 @@ use crate::config::{Behaviour, Config, LogFormat, Manner, Role};
 use crate::ledger::state::State;
 use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
 use crate::ml::engine::random::RandomEngine;
+use crate::ml::model::Kind;
 use crate::ml::task::MinerSpec;
 use crate::net::{self, NetError};
 use crate::protocol::chance::Chance;
@@ -362,6 +363,7 @@ fn seats(config: &Config, state: &State) -> Result<Vec<Miner>, StartError> {
                 return Err(StartError::new(3, message, help));
             }
             let spec = MinerSpec {
+                model: Kind::named(&entry.model),
                 samples: usize::try_from(entry.samples).unwrap_or(usize::MAX),
                 steps: entry.steps.into(),
                 width: usize::try_from(entry.width).unwrap_or(usize::MAX),

@@ -1,8 +1,9 @@
 //! What crosses the wire when one node asks another's model, and the bounds of each part.
 //!
 //! `check` refuses what is out of bounds by its sizes and counts alone; whether an answer is any good is judged elsewhere.
-//! Probabilities travel as `u16` with 65,535 for certainty, bytes need not be text, and an answer never repeats the
-//! question. Questions and answers have fixed layouts of their own for the receipts that miners sign (D11).
+//! Probabilities travel as `u16` with 65,535 for certainty, values of a time series as whole millionths, bytes need not be
+//! text, and an answer never repeats the question. Questions and answers have fixed layouts of their own for the receipts
+//! that miners sign (D11).
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,18 @@ pub const TEMPERATURE_MILLI_MAX: u32 = 5_000;
 pub const STOPS_MAX: usize = 4;
 /// Bytes of one stop sequence.
 pub const STOP_BYTES_MAX: usize = 64;
+/// Values of one time series, the oldest first.
+pub const HISTORY_MAX: usize = 2_048;
+/// Values of all series of one query together.
+pub const VALUES_MAX: usize = 1 << 16;
+/// Steps ahead of one forecast.
+pub const HORIZON_MAX: usize = 336;
+/// Steps ahead of all series of one query together; what keeps an answer within its frame.
+pub const STEPS_MAX: usize = 4_800;
+/// Which quantiles a forecast tells of each step, in thousandths.
+pub const QUANTILES_MILLI: [u16; 5] = [100, 250, 500, 750, 900];
+/// The largest value of a series either way, in millionths: a thousand million.
+pub const MICROS_MAX: i64 = 1_000_000_000_000_000;
 /// The longest time a query may be given.
 pub const DEADLINE_MS_MAX: u64 = 600_000;
 /// Bytes of the text that goes with a refusal.
@@ -48,6 +61,10 @@ pub enum BoundsError {
     Count { what: &'static str, found: u64, least: u64, most: u64 },
     #[error("{what} of item {item}: {found}, expected {expected}")]
     Shape { what: &'static str, item: usize, found: u64, expected: u64 },
+    #[error("value {found} millionths of series {item}, allowed are up to {MICROS_MAX} either way")]
+    Value { item: usize, found: i64 },
+    #[error("step {step} of series {item}: its quantiles do not rise")]
+    Order { item: usize, step: usize },
     #[error("a {found} does not answer a {asked} query")]
     Kind { asked: &'static str, found: &'static str },
 }
@@ -76,6 +93,9 @@ pub enum Query {
         seed: u64,
         stop: Vec<Vec<u8>>,
     },
+    /// How each series goes on: `horizon` steps after its last value, in whole millionths. `season` is how many steps make
+    /// one period of the pattern that repeats; 1 when there is none.
+    Forecast { series: Vec<Vec<i64>>, season: u32, horizon: u32 },
 }
 
 impl Query {
@@ -84,24 +104,27 @@ impl Query {
             Self::Classify { .. } => "classify",
             Self::NextByte { .. } => "next_byte",
             Self::Complete { .. } => "complete",
+            Self::Forecast { .. } => "forecast",
         }
     }
 
-    /// Images or contexts; a completion is one item.
+    /// Images, contexts or series; a completion is one item.
     pub fn items(&self) -> usize {
         match self {
             Self::Classify { images } => images.len(),
             Self::NextByte { contexts } => contexts.len(),
             Self::Complete { .. } => 1,
+            Self::Forecast { series, .. } => series.len(),
         }
     }
 
-    /// Bytes the model reads: pixels, contexts or the prompt.
+    /// Bytes the model reads: pixels, contexts, the prompt, or eight for each value of a series.
     pub fn input_bytes(&self) -> usize {
         match self {
             Self::Classify { images } => images.iter().map(Vec::len).sum(),
             Self::NextByte { contexts } => contexts.iter().map(Vec::len).sum(),
             Self::Complete { prompt, .. } => prompt.len(),
+            Self::Forecast { series, .. } => series.iter().map(|s| s.len() * size_of::<i64>()).sum(),
         }
     }
 
@@ -124,6 +147,7 @@ impl Query {
                 within("stop sequences", stop.len(), 0, STOPS_MAX)?;
                 stop.iter().try_for_each(|s| within("stop bytes", s.len(), 1, STOP_BYTES_MAX))
             }
+            Self::Forecast { series, season, horizon } => check_series(series, *season as usize, *horizon as usize),
         }
     }
 }
@@ -135,6 +159,34 @@ fn check_image(item: usize, image: &[u8]) -> Result<(), BoundsError> {
     }
     let dark = image.iter().copied().max().unwrap_or(0);
     within("pixel", usize::from(dark), 0, usize::from(PIXEL_MAX))
+}
+
+fn check_series(series: &[Vec<i64>], season: usize, horizon: usize) -> Result<(), BoundsError> {
+    within("series", series.len(), 1, ITEMS_MAX)?;
+    within("horizon", horizon, 1, HORIZON_MAX)?;
+    within("steps ahead of all series", series.len() * horizon, 1, STEPS_MAX)?;
+    within("season", season, 1, HISTORY_MAX / 2)?;
+    for (item, values) in series.iter().enumerate() {
+        // A season can be told from noise only when it is seen twice.
+        within("values of a series", values.len(), 2 * season, HISTORY_MAX)?;
+        check_micros(item, values)?;
+    }
+    within("values of all series", series.iter().map(Vec::len).sum(), 1, VALUES_MAX)
+}
+
+fn check_micros(item: usize, values: &[i64]) -> Result<(), BoundsError> {
+    let wild = values.iter().copied().find(|value| !(-MICROS_MAX..=MICROS_MAX).contains(value));
+    wild.map_or(Ok(()), |found| Err(BoundsError::Value { item, found }))
+}
+
+/// Rows of whole numbers, little-endian, each row and all of them with their count in front.
+fn write_series(to: Writer, rows: &[Vec<i64>]) -> Writer {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let row = |to: Writer, row: &Vec<i64>| {
+        let bytes: Vec<u8> = row.iter().flat_map(|v| v.to_le_bytes()).collect();
+        to.u32(count(row.len())).raw(&bytes)
+    };
+    rows.iter().fold(to.u32(count(rows.len())), row)
 }
 
 impl Query {
@@ -151,6 +203,9 @@ impl Query {
             Self::Complete { prompt, max_bytes, temperature_milli, seed, stop } => {
                 let to = Writer::new().u8(2).u32(count(prompt.len())).raw(prompt);
                 parts(to.u32(*max_bytes).u32(*temperature_milli).u64(*seed), stop)
+            }
+            Self::Forecast { series, season, horizon } => {
+                write_series(Writer::new().u8(3), series).u32(*season).u32(*horizon)
             }
         };
         hash("starling/1 request", &[&to.done()])
@@ -209,6 +264,8 @@ pub enum Answer {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
+    /// One row per series: the quantiles of the first step ahead, rising, then those of the next, in whole millionths.
+    Quantiles { steps: Vec<Vec<i64>> },
 }
 
 impl Usage {
@@ -232,6 +289,7 @@ impl Answer {
             Self::Classes { probabilities } => rows(Writer::new().u8(0), probabilities).done(),
             Self::Distributions { probabilities } => rows(Writer::new().u8(1), probabilities).done(),
             Self::Text { bytes } => Writer::new().u8(2).u32(count(bytes.len())).raw(bytes).done(),
+            Self::Quantiles { steps } => write_series(Writer::new().u8(3), steps).done(),
         }
     }
 
@@ -254,6 +312,15 @@ impl Answer {
                 let length = counted(&mut from, "text", COMPLETION_BYTES_MAX as usize)?;
                 Self::Text { bytes: from.raw(length)?.to_vec() }
             }
+            3 => {
+                let mut steps = Vec::new();
+                for _ in 0..counted(&mut from, "rows of an answer", ITEMS_MAX)? {
+                    let width = counted(&mut from, "row of an answer", HORIZON_MAX * QUANTILES_MILLI.len())?;
+                    let row = (0..width).map(|_| from.u64().map(u64::cast_signed));
+                    steps.push(row.collect::<Result<_, _>>()?);
+                }
+                Self::Quantiles { steps }
+            }
             other => return Err(LayoutError::Unknown { what: "kind of answer", found: other.into() }),
         };
         from.end()?;
@@ -265,13 +332,15 @@ impl Answer {
             Self::Classes { .. } => "classes",
             Self::Distributions { .. } => "distributions",
             Self::Text { .. } => "text",
+            Self::Quantiles { .. } => "quantiles",
         }
     }
 
     /// Whether the shape is the one the query asks for.
     ///
     /// # Errors
-    /// Another kind, another count of rows, a row of another length, or more bytes than were asked for.
+    /// Another kind, another count of rows, a row of another length, more bytes than were asked for, or quantiles that
+    /// cross.
     pub fn check(&self, query: &Query) -> Result<(), BoundsError> {
         match (self, query) {
             (Self::Classes { probabilities }, Query::Classify { images }) => rows(probabilities, images.len(), CLASSES),
@@ -280,6 +349,9 @@ impl Answer {
             }
             (Self::Text { bytes }, Query::Complete { max_bytes, .. }) => {
                 within("completion bytes", bytes.len(), 0, *max_bytes as usize)
+            }
+            (Self::Quantiles { steps }, Query::Forecast { series, horizon, .. }) => {
+                check_quantiles(steps, series.len(), *horizon as usize)
             }
             (found, asked) => Err(BoundsError::Kind { asked: asked.kind(), found: found.kind() }),
         }
@@ -297,12 +369,28 @@ fn rows(probabilities: &[Vec<u16>], expected: usize, width: usize) -> Result<(),
     Ok(())
 }
 
+fn check_quantiles(steps: &[Vec<i64>], expected: usize, horizon: usize) -> Result<(), BoundsError> {
+    within("rows", steps.len(), expected, expected)?;
+    for (item, row) in steps.iter().enumerate() {
+        let expected = horizon * QUANTILES_MILLI.len();
+        if row.len() != expected {
+            let (found, expected) = (row.len() as u64, expected as u64);
+            return Err(BoundsError::Shape { what: "quantiles", item, found, expected });
+        }
+        check_micros(item, row)?;
+        if let Some(step) = row.chunks(QUANTILES_MILLI.len()).position(|step| !step.is_sorted()) {
+            return Err(BoundsError::Order { item, step });
+        }
+    }
+    Ok(())
+}
+
 /// Work done for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Images, contexts or completions.
+    /// Images, contexts, series or completions.
     pub items: u32,
-    /// Bytes read: pixels, contexts or the prompt.
+    /// Bytes read: pixels, contexts, the prompt, or eight for each value.
     pub input_bytes: u32,
     /// Bytes written by a completion.
     pub output_bytes: u32,
@@ -406,6 +494,8 @@ mod tests {
             Query::Classify { images: vec![image.clone(); ITEMS_MAX] },
             Query::NextByte { contexts: vec![vec![], vec![7; CONTEXT_BYTES_MAX]] },
             complete(PROMPT_BYTES_MAX, COMPLETION_BYTES_MAX, TEMPERATURE_MILLI_MAX, &[1, STOP_BYTES_MAX]),
+            forecast(200, 168, 24, 24),
+            forecast(1, HISTORY_MAX, 1, u32::try_from(HORIZON_MAX).unwrap()),
         ];
         for query in good {
             assert_eq!(query.check(), Ok(()));
@@ -423,11 +513,36 @@ mod tests {
             (complete(0, 1, 5_001, &[]), "temperature_milli"),
             (complete(0, 1, 0, &[1; 5]), "stop sequences"),
             (complete(0, 1, 0, &[0]), "stop bytes"),
+            (forecast(0, 48, 24, 24), "series"),
+            (forecast(201, 48, 24, 24), "steps ahead"),
+            (forecast(1, 47, 24, 24), "values of a series: 47"),
+            (forecast(1, 48, 0, 24), "season"),
+            (forecast(1, 48, 24, 337), "horizon"),
+            (forecast(33, HISTORY_MAX, 24, 1), "values of all series"),
+            (Query::Forecast { series: vec![vec![0, MICROS_MAX + 1]], season: 1, horizon: 1 }, "of series 0"),
         ];
         for (query, word) in bad {
             let text = query.check().unwrap_err().to_string();
             assert!(text.contains(word), "{text}");
         }
+    }
+
+    fn forecast(series: usize, values: usize, season: u32, horizon: u32) -> Query {
+        Query::Forecast { series: vec![vec![-MICROS_MAX; values]; series], season, horizon }
+    }
+
+    #[test]
+    fn a_forecast_answers_every_step_with_quantiles_that_rise() {
+        let query = forecast(2, 48, 24, 3);
+        let quantiles = |row: Vec<i64>| Answer::Quantiles { steps: vec![row; 2] }.check(&query);
+        let rising: Vec<i64> = (0..15).map(|i| i % 5).collect();
+        assert_eq!(quantiles(rising.clone()), Ok(()));
+        assert_eq!(quantiles(vec![7; 15]), Ok(()), "equal quantiles are a point");
+        assert!(quantiles(vec![7; 14]).is_err());
+        let crossed = [rising[..13].to_vec(), vec![9, 8]].concat();
+        assert_eq!(quantiles(crossed), Err(BoundsError::Order { item: 0, step: 2 }));
+        assert!(matches!(quantiles(vec![i64::MIN; 15]), Err(BoundsError::Value { found: i64::MIN, .. })));
+        assert!(Answer::Quantiles { steps: vec![rising] }.check(&query).is_err());
     }
 
     #[test]
@@ -463,6 +578,14 @@ mod tests {
             AnswerFrame::Done { answer, usage: Usage::default(), model: Digest::ZERO, compute_ms: 9, receipt: None };
         let bytes = codec::encode(&frame);
         assert_eq!(codec::decode::<AnswerFrame, FRAME_BYTES_MAX>(&bytes).unwrap(), frame);
+        let most = ask(forecast(32, HISTORY_MAX, 24, 150));
+        assert_eq!(most.check(), Ok(()));
+        assert_eq!(codec::decode::<Ask, ASK_BYTES_MAX>(&codec::encode(&most)).unwrap(), most);
+        let answer = Answer::Quantiles { steps: vec![vec![-MICROS_MAX; 750]; 32] };
+        assert_eq!(answer.check(&most.query), Ok(()));
+        let frame =
+            AnswerFrame::Done { answer, usage: Usage::default(), model: Digest::ZERO, compute_ms: 9, receipt: None };
+        assert_eq!(codec::decode::<AnswerFrame, FRAME_BYTES_MAX>(&codec::encode(&frame)).unwrap(), frame);
     }
 
     #[test]
@@ -472,6 +595,7 @@ mod tests {
             Answer::Classes { probabilities: vec![row.clone(), vec![]] },
             Answer::Distributions { probabilities: vec![row] },
             Answer::Text { bytes: b"ab".to_vec() },
+            Answer::Quantiles { steps: vec![vec![-1, MICROS_MAX], vec![7]] },
         ];
         for answer in answers {
             let bytes = answer.layout();
@@ -485,5 +609,8 @@ mod tests {
         let asked = |contexts: &[&[u8]]| Query::NextByte { contexts: contexts.iter().map(|c| c.to_vec()).collect() };
         assert_ne!(asked(&[b"ab", b"c"]).digest(), asked(&[b"a", b"bc"]).digest());
         assert_eq!(asked(&[b"ab"]).digest(), asked(&[b"ab"]).digest());
+        let ahead = |series: Vec<Vec<i64>>, season| Query::Forecast { series, season, horizon: 1 }.digest();
+        assert_ne!(ahead(vec![vec![1, 2], vec![3]], 1), ahead(vec![vec![1], vec![2, 3]], 1));
+        assert_ne!(ahead(vec![vec![1, 2]], 1), ahead(vec![vec![1, 2]], 2));
     }
 }

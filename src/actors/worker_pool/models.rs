@@ -93,7 +93,7 @@ mod tests {
         let architecture = Architecture::Mlp { hidden };
         let tensors = architecture.shapes().into_iter().map(|(name, shape)| {
             let values = vec![0.0; shape.iter().product()];
-            (name.to_owned(), Tensor { shape, values })
+            (name, Tensor { shape, values })
         });
         let artifact = Artifact::new(architecture, tensors.collect()).unwrap();
         (artifact.id(), Arc::new(artifact))

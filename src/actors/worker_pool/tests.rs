@@ -266,7 +266,7 @@ async fn run(pool: &Addr<WorkerPool>, lane: Lane, job: Job) -> Reply {
 fn a_model_is_trained_loaded_asked_scored_and_measured() {
     world(async {
         let pool = real();
-        let spec = MinerSpec { samples: 400, steps: 60, width: 16, seed: 1 };
+        let spec = MinerSpec { model: None, samples: 400, steps: 60, width: 16, seed: 1 };
         let (progress, seen) = watch::channel(None);
         let job = Job::Train { task: "vision".to_owned(), spec, progress: Some(progress) };
         let Ok(Done::Trained { artifact, losses, .. }) = run(&pool, Lane::Cpu, job).await else { panic!() };

@@ -1,7 +1,7 @@
 //! Seats in subnets: one `register` transaction for every validator in each subnet and for every miner in its own, sent
 //! through one node and followed until final. The keys are the devnet's own, which the orchestrator made.
 
-use super::plan::{self, SUBNETS};
+use super::plan;
 use super::record::Record;
 use crate::cli::client::Client;
 use crate::cli::error::{CliError, Exit};
@@ -60,7 +60,7 @@ impl Enrolment {
             match &node.miner {
                 Some(miner) => seat(miner.subnet, Role::Miner),
                 None if node.role == "validator" => {
-                    SUBNETS.iter().for_each(|(subnet, _)| seat(*subnet, Role::Validator));
+                    plan::markets(&record.wishes).iter().for_each(|(subnet, _)| seat(*subnet, Role::Validator));
                 }
                 None => {}
             }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::eyes::{Eyes, View};
 use super::interrupt::Interrupt;
-use super::plan::SUBNETS;
 use super::processes::Children;
 use super::progress::PLAIN_EVERY;
 use super::record::Record;
@@ -58,7 +57,7 @@ pub fn show(
         }
         if screen && read.is_none_or(|at| at.elapsed() >= TABLES_EVERY) {
             read = Some(Instant::now());
-            tables = SUBNETS.iter().filter_map(|(subnet, _)| eyes.metagraph(*subnet)).collect();
+            tables = plan::markets(&record.wishes).iter().filter_map(|(subnet, _)| eyes.metagraph(*subnet)).collect();
         }
         if screen {
             let text = screenful(record, &views, &tables).text(printer.ink());

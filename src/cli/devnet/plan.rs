@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Behaviour, Manner, Role};
+use crate::ml::model::Kind;
 use crate::ml::task::MinerSpec;
 use crate::net::peer_id_text;
 use crate::protocol::genesis::{Genesis, GenesisAccount, GenesisError, GenesisSubnet, GenesisVoter};
@@ -15,8 +16,10 @@ use crate::protocol::parameters::{NetworkKind, SubnetRules};
 use crate::protocol::units::MOTES_PER_STAR;
 use crate::store::keystore::KeyKind;
 
-/// The markets of a devnet: number, name and task.
+/// The markets of every devnet: number, name and task.
 pub const SUBNETS: [(SubnetId, &str); 2] = [(SubnetId(1), "vision"), (SubnetId(2), "text")];
+/// The market that `--with forecast` adds.
+const FORECAST: (SubnetId, &str) = (SubnetId(3), "forecast");
 /// The name of the node that introduces the others and serves the HTTP interface.
 pub const GATEWAY: &str = "gateway";
 /// Of containers alone: the node that every other joins by.
@@ -35,13 +38,19 @@ pub const CONTAINER_P2P: u16 = 9470;
 pub const CONTAINER_HTTP: u16 = 9464;
 pub const CONTAINER_GATEWAY: u16 = 8080;
 
-/// The market whose turn it is.
-fn market(turn: usize) -> (SubnetId, &'static str) {
-    let [vision, text] = SUBNETS;
-    if turn.is_multiple_of(2) { vision } else { text }
+/// The markets of the devnet that is wished for.
+pub fn markets(wishes: &Wishes) -> Vec<(SubnetId, &'static str)> {
+    let further = wishes.with.contains(&Extra::Forecast).then_some(FORECAST);
+    SUBNETS.into_iter().chain(further).collect()
 }
 
-/// Somebody beyond the honest ones, to see what becomes of them.
+/// The market whose turn it is.
+fn market(markets: &[(SubnetId, &'static str)], turn: usize) -> (SubnetId, &'static str) {
+    let [first, ..] = SUBNETS;
+    markets.get(turn % markets.len().max(1)).copied().unwrap_or(first)
+}
+
+/// Somebody beyond the honest ones, to see what becomes of them; or a market beyond the usual ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extra {
@@ -57,6 +66,8 @@ pub enum Extra {
     NonRevealer,
     /// A validator that gives everything to a miner of its own, which has an account of its own.
     SelfDealer,
+    /// No miner: a third market, among whose miners the honest ones are dealt too.
+    Forecast,
 }
 
 /// The behaviour of a self-dealer's miner.
@@ -71,18 +82,20 @@ impl Extra {
             Self::Copier => "copier",
             Self::NonRevealer => "non_revealer",
             Self::SelfDealer => "self_dealer",
+            Self::Forecast => "forecast",
         }
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        let all = [Self::Random, Self::Silent, Self::Late, Self::Copier, Self::NonRevealer, Self::SelfDealer];
+        let all =
+            [Self::Random, Self::Silent, Self::Late, Self::Copier, Self::NonRevealer, Self::SelfDealer, Self::Forecast];
         all.into_iter().find(|e| e.name() == name)
     }
 
     /// What a validator of this kind is told; none of miners.
     pub fn manner(self) -> Option<Manner> {
         match self {
-            Self::Random | Self::Silent | Self::Late => None,
+            Self::Random | Self::Silent | Self::Late | Self::Forecast => None,
             Self::Copier => Some(Manner::Copier),
             Self::NonRevealer => Some(Manner::NonRevealer),
             Self::SelfDealer => Some(Manner::SelfDealer),
@@ -111,6 +124,8 @@ pub struct MinerPlan {
     pub task: String,
     /// `honest`, or the extra's name.
     pub behaviour: String,
+    #[serde(default)]
+    pub model: Option<Kind>,
     pub samples: usize,
     pub steps: u64,
     pub width: usize,
@@ -118,12 +133,12 @@ pub struct MinerPlan {
 }
 
 impl MinerPlan {
-    fn new(turn: usize, spec: MinerSpec, extra: Option<Extra>) -> Self {
-        let (subnet, task) = market(turn);
+    fn new((subnet, task): (SubnetId, &str), spec: MinerSpec, extra: Option<Extra>) -> Self {
         Self {
             subnet,
             task: task.to_owned(),
             behaviour: extra.map_or("honest", Extra::name).to_owned(),
+            model: spec.model,
             samples: spec.samples,
             steps: spec.steps,
             width: spec.width,
@@ -218,41 +233,43 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
         vec![NodePlan::new(GATEWAY, &[Role::Boot, Role::Full, Role::Gateway])]
     };
     nodes.extend((1..=wishes.validators).map(|i| NodePlan::new(format!("validator-{i}"), &[Role::Validator])));
-    let count = wishes.miners as usize;
+    let (count, markets) = (wishes.miners as usize, markets(wishes));
     for i in 0..count {
-        // Every other miner serves the other market; within a market each is better than the next.
-        let (turn, place) = (i % SUBNETS.len(), i / SUBNETS.len());
-        let of = (count + SUBNETS.len() - 1 - turn) / SUBNETS.len();
-        let spec = MinerSpec::graded(market(turn).1, place, of);
+        // The markets take turns; within a market each miner is better than the next.
+        let (turn, place) = (i % markets.len(), i / markets.len());
+        let of = (count + markets.len() - 1 - turn) / markets.len();
+        let market = market(&markets, turn);
+        let spec = MinerSpec::graded(market.1, place, of);
         let spec = MinerSpec { seed: spec.seed.wrapping_add(wishes.seed.wrapping_mul(1_000)), ..spec };
-        let miner = Some(MinerPlan::new(turn, spec, None));
+        let miner = Some(MinerPlan::new(market, spec, None));
         nodes.push(NodePlan { miner, ..NodePlan::new(format!("miner-{}", i + 1), &[Role::Miner]) });
     }
-    for (i, extra) in wishes.with.iter().enumerate() {
+    for (i, extra) in wishes.with.iter().enumerate().filter(|(_, extra)| **extra != Extra::Forecast) {
         let before = wishes.with.iter().take(i).filter(|e| *e == extra).count();
         let name = format!("{}-{}", extra.name().replace('_', "-"), before + 1);
         if extra.manner().is_some() {
-            nodes.extend(cheats(*extra, before, &name));
+            nodes.extend(cheats(*extra, before, &name, market(&markets, before)));
             continue;
         }
         // A late one that is better than most, so that its rise can be seen.
-        let spec = MinerSpec { seed: 900 + i as u64, ..MinerSpec::graded(market(before).1, 1, 5) };
-        let miner = Some(MinerPlan::new(before, spec, Some(*extra)));
+        let market = market(&markets, before);
+        let spec = MinerSpec { seed: 900 + i as u64, ..MinerSpec::graded(market.1, 1, 5) };
+        let miner = Some(MinerPlan::new(market, spec, Some(*extra)));
         nodes.push(NodePlan { miner, ..NodePlan::new(name, &[Role::Miner]) });
     }
     nodes
 }
 
 /// A validator that is not honest, and what goes with it.
-fn cheats(extra: Extra, before: usize, name: &str) -> Vec<NodePlan> {
+fn cheats(extra: Extra, before: usize, name: &str, market: (SubnetId, &str)) -> Vec<NodePlan> {
     let validator = NodePlan { manner: Some(extra), ..NodePlan::new(name, &[Role::Validator]) };
     if extra != Extra::SelfDealer {
         return vec![validator];
     }
     let favoured = format!("{name}-miner");
     // The least of its market: what it is given it does not earn by its answers.
-    let spec = MinerSpec { seed: 950 + before as u64, ..MinerSpec::graded(market(before).1, 5, 6) };
-    let miner = MinerPlan { behaviour: FAVOURED.to_owned(), ..MinerPlan::new(before, spec, None) };
+    let spec = MinerSpec { seed: 950 + before as u64, ..MinerSpec::graded(market.1, 5, 6) };
+    let miner = MinerPlan { behaviour: FAVOURED.to_owned(), ..MinerPlan::new(market, spec, None) };
     let own = NodePlan { miner: Some(miner), ..NodePlan::new(favoured.clone(), &[Role::Miner]) };
     vec![NodePlan { favours: Some(favoured), ..validator }, own]
 }
@@ -300,7 +317,7 @@ pub fn genesis(wishes: &Wishes, nodes: &[NodePlan], now_ms: u64) -> Result<(Stri
                 account: account(wishes.seed, &node.name),
                 node: Some(node_id(wishes.seed, &node.name)),
                 stake: STAKE,
-                support: SUBNETS.iter().map(|(id, _)| *id).collect(),
+                support: markets(wishes).into_iter().map(|(id, _)| id).collect(),
             });
         }
     }
@@ -309,7 +326,7 @@ pub fn genesis(wishes: &Wishes, nodes: &[NodePlan], now_ms: u64) -> Result<(Stri
     }
     // The markets are those of whoever is at the keyboard.
     let owner = nodes.iter().find(|node| node.is(Role::Gateway)).map(|node| account(wishes.seed, &node.name));
-    for (id, task) in SUBNETS {
+    for (id, task) in markets(wishes) {
         let mut rules = SubnetRules::defaults(NetworkKind::Devnet);
         if let Some(tempo) = wishes.tempo {
             rules.tempo = tempo;
@@ -359,9 +376,10 @@ pub fn config(seed: u64, node: &NodePlan, place: &Place, bootnodes: &[String]) -
     }
     if let Some(miner) = &node.miner {
         text += &format!(
-            "\n[[miner.entries]]\nsubnet = {:?}\nbehaviour = {:?}\nsamples = {}\nsteps = {}\nwidth = {}\nseed = {}\n",
+            "\n[[miner.entries]]\nsubnet = {:?}\nbehaviour = {:?}\nmodel = {:?}\nsamples = {}\nsteps = {}\nwidth = {}\nseed = {}\n",
             miner.task,
             miner.told().name(),
+            miner.model.map_or("auto", Kind::name),
             miner.samples,
             miner.steps,
             miner.width,
@@ -446,9 +464,20 @@ mod tests {
     }
 
     #[test]
+    fn a_third_market_is_an_extra_and_takes_its_share_of_the_miners() {
+        let wishes = wishes(4, 9, &[Extra::Forecast, Extra::Random]);
+        let nodes = nodes(&wishes, false);
+        let of = |task: &str| nodes.iter().filter_map(|n| n.miner.as_ref()).filter(|m| m.task == task).count();
+        assert_eq!(["vision", "text", "forecast"].map(of), [4, 3, 3], "the guesser is one more");
+        assert!(nodes.iter().all(|n| !n.name.starts_with("forecast")));
+        let genesis = genesis(&wishes, &nodes, 1_700_000_000_000).unwrap().1;
+        assert_eq!(genesis.subnets.last().map(|s| s.task.as_str()), Some("forecast"));
+    }
+
+    #[test]
     fn every_configuration_is_one_the_node_reads() {
         for containers in [false, true] {
-            let extras = [Extra::Silent, Extra::Copier, Extra::SelfDealer];
+            let extras = [Extra::Silent, Extra::Copier, Extra::SelfDealer, Extra::Forecast];
             let nodes = nodes(&wishes(4, 4, &extras), containers);
             let places: Vec<(NodePlan, Place)> = if containers {
                 nodes.iter().map(|n| (n.clone(), Place::container(n))).collect()

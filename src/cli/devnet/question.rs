@@ -1,4 +1,4 @@
-//! Real questions through the gateway, as a stranger would ask them: images of digits and the beginnings of sentences.
+//! Real questions through the gateway, as a stranger would ask them: images of digits, the beginnings of sentences, and weeks of weather.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::record::Record;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
+use crate::ml::quantise::from_micros;
 use crate::ml::task::{self, Task};
 use crate::protocol::chance::Chance;
 use crate::protocol::ids::Digest;
@@ -70,6 +71,12 @@ impl Asker {
         let name = task.name();
         let (path, body) = match task.challenge(Digest(self.chance.bytes32()), IMAGES).query {
             Query::Classify { images } => (format!("/v1/query/{name}"), json!({ "classify": { "images": images } })),
+            Query::Forecast { series, season, horizon } => {
+                let numbers = |row: Vec<i64>| row.into_iter().map(from_micros).collect::<Vec<f64>>();
+                let series: Vec<Vec<f64>> = series.into_iter().map(numbers).collect();
+                let wish = json!({ "series": series, "season": season, "horizon": horizon });
+                (format!("/v1/query/{name}"), json!({ "forecast": wish }))
+            }
             _ => {
                 let prompt = BEGINNINGS.get(self.chance.index(BEGINNINGS.len())).copied().unwrap_or_default();
                 let body = json!({ "model": name, "prompt": prompt, "max_tokens": BYTES, "temperature": 0.7 });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::enrol::Enrolment;
 use super::eyes::{Eyes, View};
-use super::plan::{Extra, MinerPlan, SUBNETS};
+use super::plan::{Extra, MinerPlan, Wishes, markets};
 use super::processes::last_words;
 use super::question::Asker;
 use super::ready::{Scene, interrupted};
@@ -15,11 +15,11 @@ use super::record::{NodeRecord, Record};
 use super::summary::{Known, Observed, Tally};
 use crate::cli::error::CliError;
 use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
+use crate::ml::engine::random::RandomEngine;
 use crate::ml::engine::{Control, Engine};
 use crate::ml::model::Artifact;
 use crate::ml::task;
-use crate::protocol::ids::{AccountId, Height};
-use crate::protocol::query::CLASSES;
+use crate::protocol::ids::{AccountId, Digest, Height};
 use crate::protocol::report::{SubnetReport, SupplyReport};
 
 const POLL: Duration = Duration::from_millis(400);
@@ -92,7 +92,7 @@ pub fn watch(scene: &mut Scene<'_>, heights: Height) -> Result<Observed, CliErro
         note_ends(&mut seen, scene.record, &views, &mut ended);
         if slow.is_none_or(|last| last.elapsed() >= SLOW_EVERY) {
             slow = Some(Instant::now());
-            note_tables(&mut seen, scene.eyes);
+            note_tables(&mut seen, &scene.record.wishes, scene.eyes);
         }
         if seen.height >= heights / LATE_PART && !late.is_done() {
             join(&mut late, scene.eyes, &mut seen);
@@ -108,7 +108,7 @@ pub fn watch(scene: &mut Scene<'_>, heights: Height) -> Result<Observed, CliErro
             return Err(interrupted());
         }
     }
-    note_tables(&mut seen, scene.eyes);
+    note_tables(&mut seen, &scene.record.wishes, scene.eyes);
     seen.seconds = began.elapsed().as_secs();
     seen.tally = asking.finish();
     scene.progress.done(&format!("height {} is final", seen.height));
@@ -137,8 +137,8 @@ fn note_ends(seen: &mut Observed, record: &Record, views: &[View], ended: &mut B
     }
 }
 
-fn note_tables(seen: &mut Observed, eyes: &Eyes) {
-    for (subnet, _) in SUBNETS {
+fn note_tables(seen: &mut Observed, wishes: &Wishes, eyes: &Eyes) {
+    for (subnet, _) in markets(wishes) {
         if let Some(table) = eyes.metagraph(subnet) {
             seen.remember(table);
         }
@@ -188,11 +188,15 @@ pub fn known(record: &Record) -> (BTreeMap<AccountId, Known>, Vec<String>) {
 }
 
 fn quality(node: &NodeRecord, miner: &MinerPlan) -> Result<f64, String> {
+    let task = task::open(&miner.task).map_err(|e| e.to_string())?;
     match Extra::named(&miner.behaviour) {
         // What is never given is worth nothing, whatever the model behind it.
         Some(Extra::Silent) => return Ok(0.0),
-        // Guessing one of ten is right once in ten; a flat distribution over bytes tells nothing.
-        Some(Extra::Random) => return Ok(if miner.task == "vision" { 1.0 / CLASSES as f64 } else { 0.0 }),
+        Some(Extra::Random) => {
+            let mut guesser = RandomEngine::new(miner.seed);
+            let quality = task.true_quality(&mut guesser, Digest::ZERO, &Control::FREE).map_err(|e| e.to_string())?;
+            return Ok(quality.quality);
+        }
         _ => {}
     }
     let path = node.data_dir.join("models").join(format!("{}.safetensors", miner.subnet));
@@ -200,7 +204,6 @@ fn quality(node: &NodeRecord, miner: &MinerPlan) -> Result<f64, String> {
     let artifact = Artifact::from_bytes(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut engine = CpuEngine::new(MEMORY_BYTES).map_err(|e| e.to_string())?;
     let handle = engine.load(&artifact).map_err(|e| e.to_string())?;
-    let task = task::open(&miner.task).map_err(|e| e.to_string())?;
     let quality = task.true_quality(&mut engine, handle, &Control::FREE).map_err(|e| e.to_string())?;
     Ok(quality.quality)
 }

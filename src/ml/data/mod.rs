@@ -3,6 +3,7 @@
 //! What is held out is fixed by a hash of its place and nothing else. Honest miners train on the training part only; a
 //! challenge is drawn from the held-out part only.
 
+pub mod series;
 pub mod transform;
 
 use std::io::Read;

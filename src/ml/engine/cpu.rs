@@ -4,23 +4,23 @@
 //! less. An instance owns a pool of one thread and runs everything there; the caller waits. Models share the instance's
 //! memory budget and leave it only by `unload`.
 
+mod network;
+
 use std::collections::BTreeMap;
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor};
 
-use super::complete::{Wish, complete};
+use self::network::{Network, host};
 use super::{
     Caps, Control, Determinism, Engine, EngineError, EvalJob, Evaluated, Handle, Inferred, Info, Sink, Trained,
 };
-use crate::ml::model::byte_mlp::{ByteMlp, window};
+use crate::ml::data::series::WINDOW;
 use crate::ml::model::layers::fresh;
-use crate::ml::model::mlp::Mlp;
 use crate::ml::model::{Architecture, Artifact};
-use crate::ml::quantise::to_fixed;
-use crate::ml::train::{self, TrainJob, byte_rows, cross_entropy, pixel_rows};
+use crate::ml::train::series::{Rows, pinball};
+use crate::ml::train::{self, TrainJob, cross_entropy};
 use crate::protocol::ids::{Digest, hash};
-use crate::protocol::query::{Answer, BYTE_VALUES, CLASSES, Query, Usage};
+use crate::protocol::query::{QUANTILES_MILLI, Query, Usage};
 
 const NAME: &str = "cpu";
 /// The engine's own version with the backend's: another backend may round otherwise.
@@ -29,13 +29,6 @@ const VERSION: &str = "1+burn-flex-0.22";
 pub const MEMORY_BYTES: u64 = 256 << 20;
 /// Rows of one evaluation step.
 const EVAL_ROWS: usize = 512;
-
-/// A model on the device.
-#[derive(Debug)]
-enum Network {
-    Mlp(Mlp),
-    ByteMlp { model: ByteMlp, context: usize },
-}
 
 #[derive(Debug)]
 struct Loaded {
@@ -114,7 +107,7 @@ impl Engine for CpuEngine {
     }
 
     fn caps(&self) -> Caps {
-        Caps { train: true, eval: true, generate: true, classify: true, logprobs: true, honest: true }
+        Caps { train: true, eval: true, generate: true, classify: true, logprobs: true, forecast: true, honest: true }
     }
 
     fn determinism(&self) -> Determinism {
@@ -131,12 +124,7 @@ impl Engine for CpuEngine {
         if needed > free {
             return Err(EngineError::Memory { needed, free });
         }
-        let network = match architecture {
-            Architecture::Mlp { .. } => Network::Mlp(Mlp::from_artifact(artifact, &self.device)?),
-            Architecture::ByteMlp { context, .. } => {
-                Network::ByteMlp { model: ByteMlp::from_artifact(artifact, &self.device)?, context }
-            }
-        };
+        let network = Network::from_artifact(artifact, &self.device)?;
         self.models.insert(handle, Loaded { network, artifact: artifact.clone() });
         Ok(handle)
     }
@@ -175,7 +163,7 @@ impl Engine for CpuEngine {
         control.go_on(0)?;
         let loaded = self.loaded(handle)?;
         let device = &self.device;
-        let answer = self.thread.install(|| answer(&loaded.network, query, control, sink, device))?;
+        let answer = self.thread.install(|| loaded.network.answer(query, control, sink, device))?;
         let answer = answer.ok_or_else(|| {
             let architecture = loaded.artifact.architecture().name();
             EngineError::Mismatch { architecture, query: query.kind() }
@@ -189,44 +177,6 @@ fn fingerprint(isa: &str) -> Digest {
     hash("starling/1 engine", &[NAME.as_bytes(), b"\0", VERSION.as_bytes(), b"\0", isa.as_bytes()])
 }
 
-fn host(tensor: Tensor<2>) -> Result<Vec<f32>, EngineError> {
-    tensor.try_into_vec_as().map_err(|e| EngineError::Device(e.to_string()))
-}
-
-/// `None` when the network does not answer this kind of query.
-fn answer(
-    network: &Network,
-    query: &Query,
-    control: &Control<'_>,
-    sink: &mut Sink<'_>,
-    device: &Device,
-) -> Result<Option<Answer>, EngineError> {
-    let rows = |tensor: Tensor<2>, width: usize| -> Result<Vec<Vec<u16>>, EngineError> {
-        Ok(host(softmax(tensor, 1))?.chunks(width).map(to_fixed).collect())
-    };
-    Ok(Some(match (network, query) {
-        (Network::Mlp(model), Query::Classify { images }) => {
-            let logits = model.forward(pixel_rows(images.concat(), device));
-            Answer::Classes { probabilities: rows(logits, CLASSES)? }
-        }
-        (Network::ByteMlp { model, context }, Query::NextByte { contexts }) => {
-            let bytes = contexts.iter().flat_map(|c| window(c, *context)).collect();
-            Answer::Distributions {
-                probabilities: rows(model.forward(byte_rows(bytes, *context, device)), BYTE_VALUES)?,
-            }
-        }
-        (Network::ByteMlp { model, context }, Query::Complete { prompt, max_bytes, temperature_milli, seed, stop }) => {
-            let (max_bytes, temperature_milli, seed) = (*max_bytes, *temperature_milli, *seed);
-            let wish = Wish { prompt, max_bytes, temperature_milli, seed, stop };
-            let bytes = complete(&wish, control, sink, |text| {
-                host(model.forward(byte_rows(window(text, *context).collect(), *context, device)))
-            })?;
-            Answer::Text { bytes }
-        }
-        _ => return Ok(None),
-    }))
-}
-
 fn evaluate(
     network: &Network,
     job: &EvalJob,
@@ -234,28 +184,40 @@ fn evaluate(
     device: &Device,
 ) -> Result<Evaluated, EngineError> {
     let mut tally = Tally::default();
-    match (network, job) {
-        (Network::Mlp(model), EvalJob::Images { images, labels }) => {
+    let mismatch = || EngineError::Job("the questions are not what the model answers".to_owned());
+    match job {
+        EvalJob::Images { images, labels } => {
             train::check_images(images, labels)?;
             let pixels: Vec<u8> = images.iter().copied().collect();
             let width = images.ncols();
             for (pixels, truth) in pixels.chunks(EVAL_ROWS * width).zip(labels.chunks(EVAL_ROWS)) {
                 control.go_on(tally.per_item.len() as u64)?;
-                tally.add(model.forward(pixel_rows(pixels.to_vec(), device)), truth, device)?;
+                tally.add(network.images(pixels.to_vec(), device).ok_or_else(mismatch)?, truth, device)?;
             }
         }
-        (Network::ByteMlp { model, context }, EvalJob::Bytes { contexts, next }) => {
+        EvalJob::Bytes { contexts, next } => {
             if contexts.len() != next.len() || next.is_empty() {
                 let (contexts, next) = (contexts.len(), next.len());
                 return Err(EngineError::Job(format!("{contexts} contexts and {next} next bytes")));
             }
             for (contexts, truth) in contexts.chunks(EVAL_ROWS).zip(next.chunks(EVAL_ROWS)) {
                 control.go_on(tally.per_item.len() as u64)?;
-                let bytes = contexts.iter().flat_map(|c| window(c, *context)).collect();
-                tally.add(model.forward(byte_rows(bytes, *context, device)), truth, device)?;
+                let contexts = contexts.iter().map(Vec::as_slice);
+                tally.add(network.bytes(contexts, device).ok_or_else(mismatch)?, truth, device)?;
             }
         }
-        _ => return Err(EngineError::Job("the questions are not what the model answers".to_owned())),
+        EvalJob::Series { windows } => {
+            if windows.is_empty() || windows.iter().any(|window| window.len() != WINDOW) {
+                return Err(EngineError::Job(format!("{} windows, each must hold {WINDOW} values", windows.len())));
+            }
+            let seasons = network.seasons().ok_or_else(mismatch)?;
+            for windows in windows.chunks(EVAL_ROWS) {
+                control.go_on(tally.per_item.len() as u64)?;
+                let mut rows = Rows::default();
+                windows.iter().for_each(|window| rows.push(window, seasons));
+                tally.add_series(network.series(&rows, device)?.ok_or_else(mismatch)?, &rows, device)?;
+            }
+        }
     }
     Ok(tally.done())
 }
@@ -263,7 +225,7 @@ fn evaluate(
 #[derive(Default)]
 struct Tally {
     per_item: Vec<f32>,
-    right: usize,
+    right: f64,
 }
 
 impl Tally {
@@ -276,15 +238,30 @@ impl Tally {
             // The first of the largest, as everywhere.
             let best =
                 row.iter().enumerate().fold((0, f32::NEG_INFINITY), |b, (i, &l)| if l > b.1 { (i, l) } else { b });
-            self.right += usize::from(best.0 == usize::from(truth));
+            self.right += f64::from(u8::from(best.0 == usize::from(truth)));
         }
+        Ok(())
+    }
+
+    /// Right is here what lies between the outermost quantiles.
+    fn add_series(&mut self, outputs: Tensor<2>, rows: &Rows, device: &Device) -> Result<(), EngineError> {
+        let losses = pinball(outputs.clone(), rows, device);
+        let losses: Vec<f32> = losses.try_into_vec_as().map_err(|e| EngineError::Device(e.to_string()))?;
+        self.per_item.extend(losses);
+        let told = host(outputs)?;
+        let steps = told.chunks(QUANTILES_MILLI.len()).zip(&rows.truth);
+        let inside = steps.filter(|(step, truth)| {
+            let (low, high) = step.iter().fold((f32::MAX, f32::MIN), |(low, high), q| (low.min(*q), high.max(*q)));
+            (low..=high).contains(*truth)
+        });
+        self.right += inside.count() as f64 / (rows.truth.len() / rows.count.max(1)).max(1) as f64;
         Ok(())
     }
 
     fn done(self) -> Evaluated {
         let items = self.per_item.len().max(1) as f64;
         let loss = self.per_item.iter().map(|&l| f64::from(l)).sum::<f64>() / items;
-        Evaluated { loss, accuracy: self.right as f64 / items, per_item: self.per_item }
+        Evaluated { loss, accuracy: self.right / items, per_item: self.per_item }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Caps {
     pub classify: bool,
     /// Distributions over the next byte.
     pub logprobs: bool,
+    /// Quantiles of how a series goes on.
+    pub forecast: bool,
     /// Answers mean something; false for engines that only pretend.
     pub honest: bool,
 }
@@ -88,7 +90,7 @@ pub enum EngineError {
 pub struct Progress {
     pub step: u64,
     pub steps: u64,
-    /// Mean of the last few steps, in nats.
+    /// Mean of the last few steps.
     pub loss: f32,
 }
 
@@ -140,7 +142,7 @@ pub fn no_sink(_: &[u8]) -> bool {
 #[derive(Clone, Debug)]
 pub struct Trained {
     pub artifact: Artifact,
-    /// Loss of each step in nats.
+    /// Loss of each step.
     pub losses: Vec<f32>,
 }
 
@@ -156,16 +158,20 @@ pub enum EvalJob {
         contexts: Vec<Vec<u8>>,
         next: Vec<u8>,
     },
+    /// Each a history and what followed it, as many values as the training windows have.
+    Series {
+        windows: Vec<Vec<f64>>,
+    },
 }
 
 /// How a model did on an [`EvalJob`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluated {
-    /// Mean cross-entropy in nats.
+    /// Mean cross-entropy in nats; of series the pinball loss against the seasonal difference.
     pub loss: f64,
-    /// Share whose likeliest answer is the true one.
+    /// Share whose likeliest answer is the true one; of series, that lies between the outermost quantiles.
     pub accuracy: f64,
-    /// Cross-entropy in nats of each item.
+    /// Loss of each item.
     pub per_item: Vec<f32>,
 }
 

@@ -9,14 +9,16 @@ use super::complete::{Wish, complete};
 use super::{
     Caps, Control, Determinism, Engine, EngineError, EvalJob, Evaluated, Handle, Inferred, Info, Sink, Trained,
 };
+use crate::ml::data::series::HISTORY;
 use crate::ml::model::Artifact;
+use crate::ml::model::frame::{Frame, SEASON};
 use crate::ml::model::layers::unit;
-use crate::ml::quantise::to_fixed;
+use crate::ml::quantise::{from_micros, to_fixed, to_micros};
 use crate::ml::train::TrainJob;
 use crate::protocol::chance::Chance;
 use crate::protocol::codec;
 use crate::protocol::ids::hash;
-use crate::protocol::query::{Answer, BYTE_VALUES, CLASSES, Query, Usage};
+use crate::protocol::query::{Answer, BYTE_VALUES, CLASSES, QUANTILES_MILLI, Query, Usage};
 
 const NAME: &str = "random";
 /// Models it keeps for `export`; none is ever looked at.
@@ -43,6 +45,42 @@ fn row(chance: &mut Chance, width: usize) -> Vec<f32> {
     drawn.into_iter().map(|v| v / sum.max(f32::MIN_POSITIVE)).collect()
 }
 
+/// Somewhere between the least and the most that was seen.
+fn quantiles(chance: &mut Chance, values: &[f64]) -> [f64; QUANTILES_MILLI.len()] {
+    let least = values.iter().copied().fold(f64::MAX, f64::min);
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    let mut told = QUANTILES_MILLI.map(|_| least + (most - least).max(0.0) * unit(chance));
+    told.sort_by(f64::total_cmp);
+    told
+}
+
+impl RandomEngine {
+    /// What guessing is worth for series, as [`Engine::eval`] tells it.
+    fn forecast(&self, windows: &[Vec<f64>]) -> Evaluated {
+        let mut chance = Chance::from(hash("starling/1 random evaluation", &[&self.seed.to_le_bytes(), b"series"]));
+        let (mut inside, mut per_item) = (0.0, Vec::with_capacity(windows.len()));
+        for window in windows {
+            let (history, ahead) = window.split_at_checked(HISTORY).unwrap_or((window, &[]));
+            let scale = Frame::new(history, SEASON, 1).unit();
+            let mut cost = 0.0;
+            for truth in ahead {
+                let told = quantiles(&mut chance, history);
+                for (told, milli) in told.iter().zip(QUANTILES_MILLI) {
+                    let over = truth - told;
+                    cost += over * f64::from(milli) / 1_000.0 + (-over).max(0.0);
+                }
+                let [low, .., high] = told;
+                inside += f64::from(u8::from((low..=high).contains(truth))) / ahead.len() as f64;
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "a loss, as every engine gives it")]
+            per_item.push((cost / scale / (ahead.len() * QUANTILES_MILLI.len()).max(1) as f64) as f32);
+        }
+        let items = per_item.len().max(1) as f64;
+        let loss = per_item.iter().map(|&l| f64::from(l)).sum::<f64>() / items;
+        Evaluated { loss, accuracy: inside / items, per_item }
+    }
+}
+
 impl Engine for RandomEngine {
     fn info(&self) -> Info {
         let fingerprint = hash("starling/1 engine", &[NAME.as_bytes()]);
@@ -51,7 +89,7 @@ impl Engine for RandomEngine {
     }
 
     fn caps(&self) -> Caps {
-        Caps { train: false, eval: true, generate: true, classify: true, logprobs: true, honest: false }
+        Caps { train: false, eval: true, generate: true, classify: true, logprobs: true, forecast: true, honest: false }
     }
 
     fn determinism(&self) -> Determinism {
@@ -85,6 +123,7 @@ impl Engine for RandomEngine {
         let (truth, width) = match job {
             EvalJob::Images { labels, .. } => (labels, CLASSES),
             EvalJob::Bytes { next, .. } => (next, BYTE_VALUES),
+            EvalJob::Series { windows } => return Ok(self.forecast(windows)),
         };
         let mut chance = Chance::from(hash("starling/1 random evaluation", &[&self.seed.to_le_bytes(), truth]));
         let (mut right, mut per_item) = (0_usize, Vec::with_capacity(truth.len()));
@@ -115,6 +154,13 @@ impl Engine for RandomEngine {
         let answer = match query {
             Query::Classify { images } => Answer::Classes { probabilities: rows(images.len(), CLASSES) },
             Query::NextByte { contexts } => Answer::Distributions { probabilities: rows(contexts.len(), BYTE_VALUES) },
+            Query::Forecast { series, horizon, .. } => {
+                let mut row = |values: &Vec<i64>| {
+                    let values: Vec<f64> = values.iter().map(|v| from_micros(*v)).collect();
+                    (0..*horizon).flat_map(|_| quantiles(&mut chance, &values).map(to_micros)).collect()
+                };
+                Answer::Quantiles { steps: series.iter().map(&mut row).collect() }
+            }
             Query::Complete { prompt, max_bytes, seed, stop, .. } => {
                 let wish = Wish { prompt, max_bytes: *max_bytes, temperature_milli: 1_000, seed: *seed, stop };
                 // Any printable character is as likely as another.
@@ -141,6 +187,7 @@ mod tests {
         let queries = [
             Query::Classify { images: vec![vec![0; PIXELS]; 3] },
             Query::NextByte { contexts: vec![b"ab".to_vec()] },
+            Query::Forecast { series: vec![vec![0, 5, 0, 7]; 2], season: 2, horizon: 3 },
             complete,
         ];
         for query in queries {

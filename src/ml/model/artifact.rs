@@ -22,8 +22,10 @@ pub enum ArtifactError {
     HeaderTooLong { found: u64 },
     #[error("the header is no safetensors header: {0}")]
     Header(String),
-    #[error("no architecture \"{0}\"; known are byte_mlp and mlp")]
+    #[error("no architecture \"{name}\"; known are {known}", name = .0, known = Architecture::NAMES.join(", "))]
     UnknownArchitecture(String),
+    #[error("embedding = {embedding} is no multiple of heads = {heads}")]
+    Heads { embedding: usize, heads: usize },
     #[error("{name} = {found}, allowed are 1 to {most}")]
     Number { name: String, found: usize, most: usize },
     #[error("tensor {0} is missing")]
@@ -58,12 +60,12 @@ impl Artifact {
     pub fn new(architecture: Architecture, tensors: BTreeMap<String, Tensor>) -> Result<Self, ArtifactError> {
         architecture.check()?;
         let shapes = architecture.shapes();
-        if let Some(name) = tensors.keys().find(|name| !shapes.contains_key(name.as_str())) {
+        if let Some(name) = tensors.keys().find(|name| !shapes.contains_key(*name)) {
             return Err(ArtifactError::Surplus(name.clone()));
         }
         for (name, shape) in shapes {
-            let tensor = tensors.get(name).ok_or_else(|| ArtifactError::Missing(name.to_owned()))?;
-            check_tensor(name, tensor, &shape)?;
+            let tensor = tensors.get(&name).ok_or_else(|| ArtifactError::Missing(name.clone()))?;
+            check_tensor(&name, tensor, &shape)?;
         }
         Ok(Self { architecture, tensors })
     }
@@ -117,7 +119,7 @@ impl Artifact {
         for (name, shape) in architecture.shapes() {
             let count = shape.iter().product();
             let values = values.by_ref().take(count).collect();
-            tensors.insert(name.to_owned(), Tensor { shape, values });
+            tensors.insert(name, Tensor { shape, values });
         }
         Self::new(architecture, tensors)
     }
@@ -188,9 +190,9 @@ fn read_header(text: &[u8]) -> Result<Architecture, ArtifactError> {
     }
     // Not what we would write; say where, if a tensor is to blame.
     for (name, shape) in architecture.shapes() {
-        let entry = entries.remove(name).ok_or_else(|| ArtifactError::Missing(name.to_owned()))?;
+        let entry = entries.remove(&name).ok_or_else(|| ArtifactError::Missing(name.clone()))?;
         let entry: Entry = serde_json::from_value(entry).map_err(malformed)?;
-        let wrong = |what, found, expected| ArtifactError::Tensor { name: name.to_owned(), what, found, expected };
+        let wrong = |what, found, expected| ArtifactError::Tensor { name: name.clone(), what, found, expected };
         if entry.dtype != "F32" {
             return Err(wrong("type", entry.dtype, "F32".to_owned()));
         }
@@ -209,7 +211,7 @@ mod tests {
         let architecture = Architecture::Mlp { hidden: 3 };
         let tensors = architecture.shapes().into_iter().map(|(name, shape)| {
             let count: usize = shape.iter().product();
-            (name.to_owned(), Tensor { values: (0..count).map(|i| i as f32 * 0.5).collect(), shape })
+            (name, Tensor { values: (0..count).map(|i| i as f32 * 0.5).collect(), shape })
         });
         Artifact::new(architecture, tensors.collect()).unwrap()
     }
@@ -250,7 +252,7 @@ mod tests {
             ("F32", "F16", "tensor hidden1.bias has type F16"),
             ("[64,3]", "[3,64]", "tensor hidden1.weight has shape [3, 64], expected [64, 3]"),
             ("output.bias", "output.bios", "tensor output.bias is missing"),
-            ("\"mlp\"", "\"rnn\"", "no architecture \"rnn\"; known are byte_mlp and mlp"),
+            ("\"mlp\"", "\"rnn\"", "no architecture \"rnn\"; known are byte_gpt, byte_mlp, conv"),
             ("\"hidden\":\"3\"", "\"hidden\":\"0\"", "hidden = 0"),
             ("\"hidden\":\"3\"", "\"hidden\":\"999999999999\"", "hidden = 999999999999"),
             ("{\"dtype\":\"F32\",\"shape\":[3]", "{ \"dtype\":\"F32\",\"shape\":[3]", "canonical"),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::Param;
-use burn::nn::Linear;
+use burn::module::{Module, Param};
+use burn::nn::{LayerNorm, Linear};
 use burn::tensor::{Device, Tensor as Array, TensorData};
 
 use super::{Architecture, Artifact, ArtifactError, Tensor};
@@ -35,6 +35,18 @@ pub(super) fn linear(artifact: &Artifact, name: &str, device: &Device) -> Result
     })
 }
 
+/// Filters over an image: outputs x inputs x height x width, and one number added for each output.
+#[derive(Module, Debug)]
+pub(super) struct Filter {
+    pub(super) weight: Param<Array<4>>,
+    pub(super) bias: Param<Array<1>>,
+}
+
+pub(super) fn filter(artifact: &Artifact, name: &str, device: &Device) -> Result<Filter, ArtifactError> {
+    let weight = param(artifact, &format!("{name}.weight"), device)?;
+    Ok(Filter { weight, bias: param(artifact, &format!("{name}.bias"), device)? })
+}
+
 /// Collects the parameters of a model by name.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
@@ -55,10 +67,20 @@ impl Weights {
         self.param(&format!("{name}.weight"), &layer.weight)?;
         layer.bias.as_ref().map_or(Ok(()), |bias| self.param(&format!("{name}.bias"), bias))
     }
+
+    pub(super) fn filter(&mut self, name: &str, filter: &Filter) -> Result<(), ArtifactError> {
+        self.param(&format!("{name}.weight"), &filter.weight)?;
+        self.param(&format!("{name}.bias"), &filter.bias)
+    }
+
+    pub(super) fn norm(&mut self, name: &str, norm: &LayerNorm) -> Result<(), ArtifactError> {
+        self.param(&format!("{name}.gamma"), &norm.gamma)?;
+        norm.beta.as_ref().map_or(Ok(()), |beta| self.param(&format!("{name}.beta"), beta))
+    }
 }
 
-/// Fresh weights drawn by a seed: uniform and wider the fewer inputs (He), embeddings small, biases and the table of
-/// pairs zero. Drawn here and not by the framework, whose generator is one per process.
+/// Fresh weights drawn by a seed: uniform and wider the fewer inputs (He), embeddings and the ways out of a block small,
+/// norms one, biases, straight ways and the table of pairs zero. Drawn here and not by the framework, whose generator is one per process.
 ///
 /// # Errors
 /// A shaping number is out of bounds.
@@ -67,19 +89,26 @@ pub fn fresh(architecture: Architecture, seed: u64) -> Result<Artifact, Artifact
     let mut tensors = BTreeMap::new();
     for (name, shape) in architecture.shapes() {
         let count: usize = shape.iter().product();
-        let inputs = shape.first().copied().unwrap_or(1).max(1) as f32;
-        let spread = match name {
-            "bigram.weight" => 0.0,
+        let inputs = match shape.as_slice() {
+            [_, inputs @ .., _, _] if !inputs.is_empty() => shape.iter().skip(1).product(),
+            shape => shape.first().copied().unwrap_or(1),
+        };
+        let inputs = inputs.max(1) as f32;
+        let middle = if name.ends_with(".gamma") { 1.0 } else { 0.0 };
+        let spread = match name.as_str() {
+            "bigram.weight" | "skip.weight" => 0.0,
             "embedding.weight" => 0.5,
+            "position.weight" => 0.1,
             "output.weight" => inputs.recip().sqrt(),
+            name if name.ends_with(".project.weight") || name.ends_with(".down.weight") => 0.5 * inputs.recip().sqrt(),
             name if name.ends_with(".weight") => (6.0 / inputs).sqrt(),
             _ => 0.0,
         };
         // A stream per tensor, so that one tensor's size never shifts another's draws.
         let mut chance = Chance::from(hash("starling/1 fresh weights", &[&seed.to_le_bytes(), name.as_bytes()]));
         #[expect(clippy::cast_possible_truncation, reason = "a draw; the nearest float will do")]
-        let values = (0..count).map(|_| spread * (2.0 * unit(&mut chance) as f32 - 1.0)).collect();
-        tensors.insert(name.to_owned(), Tensor { shape, values });
+        let values = (0..count).map(|_| middle + spread * (2.0 * unit(&mut chance) as f32 - 1.0)).collect();
+        tensors.insert(name, Tensor { shape, values });
     }
     Artifact::new(architecture, tensors)
 }

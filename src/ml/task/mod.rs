@@ -3,6 +3,7 @@
 //! A challenge is drawn from a seed nobody knew before, out of data that honest miners never train on, and keeps the
 //! truth to itself. Scores lie in [0, 1] sample by sample, so that no order of arrival changes a sum.
 
+pub mod forecast;
 pub mod spec;
 pub mod text;
 pub mod vision;
@@ -18,12 +19,12 @@ use crate::protocol::ids::Digest;
 use crate::protocol::query::{Answer, Query};
 
 /// The tasks known here, by the name genesis uses.
-pub const NAMES: [&str; 2] = ["vision", "text"];
+pub const NAMES: [&str; 3] = ["vision", "text", "forecast"];
 
 /// Why a task cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    #[error("no task \"{0}\"; known are vision and text")]
+    #[error("no task \"{name}\"; known are {known}", name = .0, known = NAMES.join(", "))]
     Unknown(String),
     #[error(transparent)]
     Data(#[from] DataError),
@@ -37,6 +38,7 @@ pub fn open(name: &str) -> Result<Box<dyn Task>, TaskError> {
     match name {
         "vision" => Ok(Box::new(vision::Vision::new()?)),
         "text" => Ok(Box::new(text::Text::new()?)),
+        "forecast" => Ok(Box::new(forecast::Forecast::new()?)),
         other => Err(TaskError::Unknown(other.to_owned())),
     }
 }
@@ -90,9 +92,9 @@ impl SampleScores {
 /// What a model is worth on the whole held-out set.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Quality {
-    /// In [0, 1], comparable within a task: accuracy, or `1 - bits per byte / 8`.
+    /// In [0, 1], comparable within a task: accuracy, `1 - bits per byte / 8`, or `1 - loss` of a forecast.
     pub quality: f64,
-    /// The figure people know: accuracy in percent or bits per byte.
+    /// The figure people know: accuracy in percent, bits per byte, or skill in percent.
     pub figure: f64,
     /// Its unit.
     #[serde(skip_deserializing)]

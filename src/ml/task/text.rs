@@ -7,7 +7,7 @@
 use super::{Challenge, MinerSpec, Outcome, Quality, SampleScores, Task, Truth, latency_factor};
 use crate::ml::data::{self, DataError, Jargon};
 use crate::ml::engine::{Control, Engine, EngineError, EvalJob, Handle};
-use crate::ml::model::Architecture;
+use crate::ml::model::{Architecture, Kind};
 use crate::ml::quantise::from_fixed;
 use crate::ml::train::{TrainData, TrainJob};
 use crate::protocol::chance::Chance;
@@ -25,6 +25,11 @@ const QUALITY_STRIDE: usize = 4;
 /// Contexts shown per training step.
 const BATCH: usize = 256;
 const LEARNING_RATE: f64 = 1.2e-2;
+/// The transformer: windows per step, each of which asks for the byte after every place.
+const GPT_BATCH: usize = 16;
+const GPT_LEARNING_RATE: f64 = 4e-3;
+const GPT_LAYERS: usize = 2;
+const GPT_HEADS: usize = 4;
 /// Bytes the shipped models read, and numbers each becomes.
 const MODEL_CONTEXT: usize = 8;
 const MODEL_EMBEDDING: usize = 32;
@@ -115,15 +120,21 @@ impl Task for Text {
                 break;
             }
         }
-        let (context, embedding) = (MODEL_CONTEXT, MODEL_EMBEDDING);
-        TrainJob {
-            architecture: Architecture::ByteMlp { context, embedding, hidden: spec.width },
-            data: TrainData::Bytes { passages },
-            steps: spec.steps,
-            batch: BATCH,
-            learning_rate: LEARNING_RATE,
-            seed: spec.seed,
-        }
+        let (architecture, batch, learning_rate) = match spec.model.unwrap_or(Kind::ByteMlp) {
+            Kind::ByteMlp => {
+                let (context, embedding) = (MODEL_CONTEXT, MODEL_EMBEDDING);
+                (Architecture::ByteMlp { context, embedding, hidden: spec.width }, BATCH, LEARNING_RATE)
+            }
+            Kind::ByteGpt => {
+                let (layers, heads) = (GPT_LAYERS, GPT_HEADS);
+                let embedding = spec.width.next_multiple_of(heads).min(Architecture::EMBEDDING_MAX);
+                let architecture = Architecture::ByteGpt { context: CONTEXT_BYTES, embedding, layers, heads };
+                (architecture, GPT_BATCH, GPT_LEARNING_RATE)
+            }
+            other => (other.smallest(), BATCH, LEARNING_RATE),
+        };
+        let data = TrainData::Bytes { passages };
+        TrainJob { architecture, data, steps: spec.steps, batch, learning_rate, seed: spec.seed }
     }
 
     fn true_quality(

@@ -7,7 +7,7 @@
 use super::{Challenge, MinerSpec, Outcome, Quality, SampleScores, Task, Truth, latency_factor};
 use crate::ml::data::{self, DataError, Digits, transform};
 use crate::ml::engine::{Control, Engine, EngineError, EvalJob, Handle};
-use crate::ml::model::Architecture;
+use crate::ml::model::{Architecture, Kind};
 use crate::ml::quantise::from_fixed;
 use crate::ml::train::{TrainData, TrainJob};
 use crate::protocol::chance::Chance;
@@ -21,6 +21,9 @@ pub const CHANCE_LEVEL: f64 = ACCURACY_PART * 0.1 + (1.0 - ACCURACY_PART) * 0.55
 /// Images shown per training step.
 const BATCH: usize = 64;
 const LEARNING_RATE: f64 = 8e-3;
+const CONV_LEARNING_RATE: f64 = 5e-3;
+/// Hidden units of a model with filters, for each channel of its first layer.
+const UNITS_PER_CHANNEL: usize = 8;
 
 /// The task with its data.
 #[derive(Clone, Copy, Debug)]
@@ -89,12 +92,20 @@ impl Task for Vision {
         Chance::from(hash("starling/1 vision slice", &[&spec.seed.to_le_bytes()])).shuffle(&mut order);
         order.truncate(spec.samples);
         let labels = order.iter().filter_map(|&i| train.labels.get(i).copied()).collect();
+        let (architecture, learning_rate) = match spec.model.unwrap_or(Kind::Mlp) {
+            Kind::Mlp => (Architecture::Mlp { hidden: spec.width }, LEARNING_RATE),
+            Kind::Conv => {
+                let channels = spec.width.div_ceil(UNITS_PER_CHANNEL).min(Architecture::CHANNELS_MAX);
+                (Architecture::Conv { channels, hidden: spec.width }, CONV_LEARNING_RATE)
+            }
+            other => (other.smallest(), LEARNING_RATE),
+        };
         TrainJob {
-            architecture: Architecture::Mlp { hidden: spec.width },
+            architecture,
             data: TrainData::Images { images: train.pixels.select(ndarray::Axis(0), &order), labels },
             steps: spec.steps,
             batch: BATCH,
-            learning_rate: LEARNING_RATE,
+            learning_rate,
             seed: spec.seed,
         }
     }

@@ -3,6 +3,8 @@
 //! What a step shows the model is drawn from the job's seed alone, in the calling thread; nothing depends on how the
 //! work inside a step is spread. A loss that is no number ends the job, never the node.
 
+pub mod series;
+
 use std::f64::consts::PI;
 
 use burn::module::Module;
@@ -12,7 +14,10 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::ml::data::transform;
 use crate::ml::engine::{Control, EngineError, Progress, Trained};
+use crate::ml::model::byte_gpt::ByteGpt;
 use crate::ml::model::byte_mlp::{ByteMlp, window};
+use crate::ml::model::conv::Conv;
+use crate::ml::model::forecasters::{Patches, Regression};
 use crate::ml::model::mlp::Mlp;
 use crate::ml::model::{Architecture, Artifact};
 use crate::protocol::chance::Chance;
@@ -26,6 +31,8 @@ pub enum TrainData {
     Images { images: ndarray::Array2<u8>, labels: Vec<u8> },
     /// Passages of text; a context never reaches across two of them.
     Bytes { passages: Vec<Vec<u8>> },
+    /// Runs of hours; windows are drawn from them and changed, as challenges are.
+    Series { runs: Vec<Vec<f32>> },
 }
 
 /// One training, complete: equal jobs give equal weights.
@@ -63,13 +70,15 @@ impl TrainJob {
             return wrong(format!("learning_rate = {}, allowed is up to 1", self.learning_rate));
         }
         match (&self.architecture, &self.data) {
-            (Architecture::Mlp { .. }, TrainData::Images { images, labels }) => check_images(images, labels),
-            (Architecture::ByteMlp { .. }, TrainData::Bytes { passages }) => {
-                if passages.iter().all(Vec::is_empty) {
-                    wrong("there is no text".to_owned())
-                } else {
-                    Ok(())
-                }
+            (Architecture::Mlp { .. } | Architecture::Conv { .. }, TrainData::Images { images, labels }) => {
+                check_images(images, labels)
+            }
+            (
+                Architecture::Seasonal { .. } | Architecture::Linear { .. } | Architecture::Patches { .. },
+                TrainData::Series { runs },
+            ) => series::check_runs(runs),
+            (Architecture::ByteMlp { .. } | Architecture::ByteGpt { .. }, TrainData::Bytes { passages }) => {
+                if passages.iter().all(Vec::is_empty) { wrong("there is no text".to_owned()) } else { Ok(()) }
             }
             (architecture, _) => wrong(format!("the data are not what {} learns from", architecture.name())),
         }
@@ -103,28 +112,71 @@ pub fn train(start: &Artifact, job: &TrainJob, control: &Control<'_>, device: &D
     }
     let device = device.clone().autodiff();
     let mut chance = Chance::from(hash("starling/1 training", &[&job.seed.to_le_bytes()]));
-    match &job.data {
-        TrainData::Images { images, labels } => {
+    let architecture = job.architecture;
+    let (artifact, losses) = match (architecture, &job.data) {
+        (Architecture::Mlp { .. }, TrainData::Images { images, labels }) => {
             let model = Mlp::from_artifact(start, &device)?;
             let (model, losses) = fit(model, job, control, |model: &Mlp| {
                 let (pixels, truth) = draw_images(images, labels, job.batch, &mut chance);
                 cross_entropy(model.forward(pixel_rows(pixels, &device)), truth, &device).mean()
             })?;
-            Ok(Trained { artifact: model.to_artifact(job.architecture)?, losses })
+            (model.to_artifact(architecture)?, losses)
         }
-        TrainData::Bytes { passages } => {
-            let Architecture::ByteMlp { context, .. } = job.architecture else {
-                return Err(EngineError::Job("text needs a language model".to_owned()));
-            };
+        (Architecture::Conv { .. }, TrainData::Images { images, labels }) => {
+            let model = Conv::from_artifact(start, &device)?;
+            let (model, losses) = fit(model, job, control, |model: &Conv| {
+                let (pixels, truth) = draw_images(images, labels, job.batch, &mut chance);
+                cross_entropy(model.forward(pixel_rows(pixels, &device)), truth, &device).mean()
+            })?;
+            (model.to_artifact(architecture)?, losses)
+        }
+        (Architecture::ByteMlp { context, .. }, TrainData::Bytes { passages }) => {
             let model = ByteMlp::from_artifact(start, &device)?;
             let places = Places::new(passages);
             let (model, losses) = fit(model, job, control, |model: &ByteMlp| {
                 let (contexts, truth) = places.draw(context, job.batch, &mut chance);
                 cross_entropy(model.forward(byte_rows(contexts, context, &device)), truth, &device).mean()
             })?;
-            Ok(Trained { artifact: model.to_artifact(job.architecture)?, losses })
+            (model.to_artifact(architecture)?, losses)
         }
-    }
+        (Architecture::ByteGpt { context, layers, heads, .. }, TrainData::Bytes { passages }) => {
+            let model = ByteGpt::from_artifact(start, layers, &device)?;
+            let places = Places::new(passages);
+            let (model, losses) = fit(model, job, control, |model: &ByteGpt| {
+                let (contexts, last) = places.draw(context, job.batch, &mut chance);
+                let truth = shifted(&contexts, &last, context);
+                cross_entropy(model.forward_all(byte_rows(contexts, context, &device), heads), truth, &device).mean()
+            })?;
+            (model.to_artifact(architecture)?, losses)
+        }
+        (Architecture::Linear { seasons }, TrainData::Series { runs }) => {
+            let model = Regression::from_artifact(start, &device)?;
+            let (model, losses) = fit(model, job, control, |model: &Regression| {
+                let rows = series::draw(runs, seasons, job.batch, &mut chance);
+                series::pinball(model.forward(rows.inputs(&device)), &rows, &device).mean()
+            })?;
+            (model.to_artifact(architecture)?, losses)
+        }
+        (Architecture::Patches { seasons, layers, heads, .. }, TrainData::Series { runs }) => {
+            let model = Patches::from_artifact(start, layers, &device)?;
+            let (model, losses) = fit(model, job, control, |model: &Patches| {
+                let rows = series::draw(runs, seasons, job.batch, &mut chance);
+                series::pinball(model.forward(rows.inputs(&device), heads), &rows, &device).mean()
+            })?;
+            (model.to_artifact(architecture)?, losses)
+        }
+        (Architecture::Seasonal { seasons }, TrainData::Series { runs }) => {
+            return series::fit_seasonal(job, runs, seasons, control, &mut chance);
+        }
+        _ => return Err(EngineError::Job("the data are not what the model learns from".to_owned())),
+    };
+    Ok(Trained { artifact, losses })
+}
+
+/// The byte after each place of each context: the context itself one place on, then the one after its last.
+fn shifted(contexts: &[u8], last: &[u8], context: usize) -> Vec<u8> {
+    let rows = contexts.chunks(context.max(1)).zip(last);
+    rows.flat_map(|(row, last)| row.iter().skip(1).chain(std::iter::once(last)).copied()).collect()
 }
 
 /// The loop: `loss` draws a batch and shows it to the model.
@@ -258,6 +310,11 @@ mod tests {
         }
         let share = truth.iter().filter(|&&b| b == b'a').count();
         assert!((230..340).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn every_place_of_a_context_is_asked_for_the_byte_after_it() {
+        assert_eq!(shifted(b"abcxyz", b"dw", 3), b"bcdyzw");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::transaction::SUPPORT_MAX;
 use super::units::format_star;
 
 /// The tasks this version knows.
-pub const TASKS: [&str; 2] = ["vision", "text"];
+pub const TASKS: [&str; 3] = ["vision", "text", "forecast"];
 
 const FILE_BYTES_MAX: usize = 4 << 20;
 const ACCOUNTS_MAX: usize = 16_384;
