@@ -12,6 +12,7 @@ use crate::sim::epoch::play;
 use crate::sim::incentive::accept::{LINES, Line};
 use crate::sim::incentive::attack::{self, Accept, Outcome, Plan, label};
 use crate::sim::incentive::plot;
+use crate::sim::incentive::scenario::ScenarioError;
 
 /// A file of cases larger than this is a mistake.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -29,6 +30,17 @@ pub enum Sim {
         file: String,
         /// Worlds of each point of its sweep
         #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// Where tables (CSV) and pictures (SVG) are put
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Play what a network burns and grants, term by term; exit 12 when a target is missed
+    Economy {
+        /// The network in JSON, such as config/sim/economy.json
+        file: PathBuf,
+        /// Networks of each point of its sweep
+        #[arg(long, default_value_t = 10)]
         seeds: u64,
         /// Where tables (CSV) and pictures (SVG) are put
         #[arg(long)]
@@ -53,6 +65,7 @@ impl Sim {
         match self {
             Self::Epoch { file } => epoch(&file),
             Self::Attack { file, seeds, out } => attack(&file, seeds.max(1), out.as_deref()),
+            Self::Economy { file, seeds, out } => economy(&file, seeds.max(1), out.as_deref()),
             Self::Consensus { seeds, nodes, scenario } => consensus(seeds, nodes, &scenario),
         }
     }
@@ -68,25 +81,54 @@ fn read(file: &Path) -> Result<Value, CliError> {
     serde_json::from_str(&text).map_err(|error| CliError::usage(format!("{} is not JSON: {error}", file.display())))
 }
 
+/// What was played, and its figures against targets.
+type Played = (Outcome, Vec<Accept>);
+
 fn attack(file: &str, seeds: u64, out: Option<&Path>) -> Result<Reply, CliError> {
+    let plan = Plan { seeds, series: out.is_some(), epochs: None };
     let lines: Vec<&Line> =
         if file == "all" { LINES.iter().collect() } else { Line::named(file).into_iter().collect() };
-    let mut played: Vec<(Outcome, Vec<Accept>)> = Vec::new();
-    let plan = Plan { seeds, series: out.is_some(), epochs: None };
+    if lines.is_empty() {
+        if !Path::new(file).exists() {
+            let known = LINES.iter().map(|line| line.id).collect::<Vec<&str>>().join(", ");
+            return Err(CliError::usage(format!(
+                "{file} is neither a file nor an acceptance line; the lines are {known}, and `all` of them"
+            )));
+        }
+        return own(&read(Path::new(file))?, plan, out, attack::run);
+    }
+    let mut played: Vec<Played> = Vec::new();
     for line in &lines {
         let outcome = line.play(plan).map_err(|error| CliError::usage(error.to_string()))?;
         let accepted = line.judge(&outcome);
         played.push((outcome, accepted));
     }
-    if lines.is_empty() {
-        let document = read(Path::new(file))?;
-        let outcome = attack::run(&document, plan).map_err(|error| CliError::usage(error.to_string()))?;
-        let accepted = outcome.targets(&document);
-        played.push((outcome, accepted));
-    }
+    let folders: Vec<PathBuf> = out.iter().flat_map(|out| lines.iter().map(|line| out.join(line.id))).collect();
+    report(&played, &folders)
+}
+
+fn economy(file: &Path, seeds: u64, out: Option<&Path>) -> Result<Reply, CliError> {
+    own(&read(file)?, Plan::seeds(seeds), out, attack::run_economy)
+}
+
+/// A document of a person's, held against the targets it names.
+fn own(
+    document: &Value,
+    plan: Plan,
+    out: Option<&Path>,
+    run: fn(&Value, Plan) -> Result<Outcome, ScenarioError>,
+) -> Result<Reply, CliError> {
+    let outcome = run(document, plan).map_err(|error| CliError::usage(error.to_string()))?;
+    let accepted = outcome.targets(document);
+    let folders: Vec<PathBuf> = out.map(Path::to_owned).into_iter().collect();
+    report(&[(outcome, accepted)], &folders)
+}
+
+/// What is shown of everything that was played; `folders` are where its files go, if anywhere.
+fn report(played: &[Played], folders: &[PathBuf]) -> Result<Reply, CliError> {
     let accepted: Vec<&Accept> = played.iter().flat_map(|(_, accepted)| accepted).collect();
     let missed = accepted.iter().any(|accept| accept.missed());
-    let table = if accepted.is_empty() { figures(&played) } else { targets(&accepted) };
+    let table = if accepted.is_empty() { figures(played) } else { targets(&accepted) };
     let reports: Vec<Value> = played.iter().map(|(outcome, _)| outcome.report()).collect();
     let mut data = match reports.as_slice() {
         [only] => only.clone(),
@@ -96,12 +138,9 @@ fn attack(file: &str, seeds: u64, out: Option<&Path>) -> Result<Reply, CliError>
         data.insert("accept".to_owned(), json!(accepted));
     }
     let mut reply = Reply::of(&data).table(table);
-    if let Some(out) = out {
-        for (at, (outcome, _)) in played.iter().enumerate() {
-            let folder = lines.get(at).map_or_else(|| out.to_owned(), |line| out.join(line.id));
-            let count = write(outcome, &folder)?;
-            reply = reply.line(format!("{count} files in {}", folder.display()));
-        }
+    for ((outcome, _), folder) in played.iter().zip(folders) {
+        let count = write(outcome, folder)?;
+        reply = reply.line(format!("{count} files in {}", folder.display()));
     }
     Ok(if missed { reply.exit(Exit::Findings) } else { reply })
 }
@@ -125,7 +164,7 @@ fn targets(accepted: &[&Accept]) -> Table {
 }
 
 /// Every figure of every point, where no target was named.
-fn figures(played: &[(Outcome, Vec<Accept>)]) -> Table {
+fn figures(played: &[Played]) -> Table {
     let mut table = Table::new(&["point", "figure", ">mean", ">low", ">high", ">min", ">max"]);
     for point in played.iter().flat_map(|(outcome, _)| &outcome.points) {
         for (name, of) in &point.metrics {
@@ -198,4 +237,27 @@ fn consensus(seeds: u64, nodes: usize, name: &str) -> Result<Reply, CliError> {
     }
     let reply = Reply::of(&json!({ "results": results })).table(table);
     Ok(if broken > 0 { reply.exit(Exit::Findings) } else { reply })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s01_an_unknown_line_is_refused_with_the_names_of_all() {
+        let refused = attack("A99", 1, None).unwrap_err().to_string();
+        assert!(refused.contains("A99 is neither a file nor an acceptance line"), "{refused}");
+        assert!(LINES.iter().all(|line| refused.contains(&format!(" {},", line.id))), "{refused}");
+    }
+
+    #[test]
+    fn s01_the_network_that_ships_plays_and_meets_its_targets() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sim/economy.json");
+        let mut document = read(&file).unwrap();
+        document["terms"] = json!(50);
+        let outcome = attack::run_economy(&document, Plan::seeds(1)).unwrap();
+        let found = outcome.targets(&document);
+        assert_eq!(found.len(), 2 * 4, "two targets at four points");
+        assert!(found.iter().all(|accept| accept.pass == Some(true)), "{found:?}");
+    }
 }

@@ -32,6 +32,15 @@ pub struct Price {
     pub bond: u64,
 }
 
+impl Price {
+    /// The parts of a price; the fee is rounded up.
+    pub fn of(whole: u64, entry_fee_bp: u64) -> Self {
+        let fee = (u128::from(whole) * u128::from(entry_fee_bp)).div_ceil(BASIS);
+        let fee = u64::try_from(fee).unwrap_or(whole).min(whole);
+        Self { whole, fee, bond: whole - fee }
+    }
+}
+
 /// Somebody who takes a place.
 #[derive(Clone, Copy, Debug)]
 pub struct Entrant {
@@ -59,9 +68,7 @@ impl State {
     pub fn place_price(&self, id: SubnetId, rules: &SubnetRules, height: Height) -> Price {
         let curve = self.purse(id).price;
         let whole = curve.at(height, rules.price_half_life, rules.price_min, rules.price_max);
-        let fee = (u128::from(whole) * u128::from(rules.entry_fee_bp)).div_ceil(BASIS);
-        let fee = u64::try_from(fee).unwrap_or(whole).min(whole);
-        Price { whole, fee, bond: whole - fee }
+        Price::of(whole, rules.entry_fee_bp)
     }
 
     /// Who waits for a place, who comes first first (E16): by price paid, then height.

@@ -16,8 +16,12 @@ pub struct Line {
     pub id: &'static str,
     pub what: &'static str,
     document: &'static str,
-    judge: fn(&Outcome) -> Vec<Accept>,
+    judge: Judge,
+    play: fn(&Value, Plan) -> Result<Outcome, ScenarioError>,
 }
+
+/// From what was played to the figures of a line.
+type Judge = fn(&Outcome) -> Vec<Accept>;
 
 macro_rules! document {
     ($name:literal) => {
@@ -25,23 +29,35 @@ macro_rules! document {
     };
 }
 
+/// A line that is played in one subnet.
+const fn inside(id: &'static str, what: &'static str, document: &'static str, judge: Judge) -> Line {
+    Line { id, what, document, judge, play: attack::run }
+}
+
+/// A line that is played between subnets.
+const fn between(id: &'static str, what: &'static str, document: &'static str, judge: Judge) -> Line {
+    Line { id, what, document, judge, play: attack::run_economy }
+}
+
 pub const LINES: &[Line] = &[
-    Line { id: "A1", what: "collusion for a worthless miner", document: document!("a01"), judge: a01 },
-    Line { id: "A2", what: "the same by a majority", document: document!("a02"), judge: a02 },
-    Line { id: "A3", what: "down-weighting", document: document!("a03"), judge: a03 },
-    Line { id: "A4", what: "down-weighting against the lift", document: document!("a04"), judge: a04 },
-    Line { id: "A5", what: "the lift without an attack", document: document!("a05"), judge: a05 },
-    Line { id: "A6", what: "a cheat that some see", document: document!("a06"), judge: a06 },
-    Line { id: "A7", what: "a copier", document: document!("a07"), judge: a07 },
-    Line { id: "A8", what: "a copier that adds noise, against the gate", document: document!("a08"), judge: a08 },
-    Line { id: "A9", what: "the gate where nobody copies", document: document!("a09"), judge: a09 },
-    Line { id: "A10", what: "revealing only when it suits", document: document!("a10"), judge: a10 },
-    Line { id: "A11", what: "one machine behind many registrations", document: document!("a11"), judge: a11 },
-    Line { id: "A12", what: "everything for the own miner", document: document!("a12"), judge: a12 },
-    Line { id: "A13", what: "looking only every eighth epoch", document: document!("a13"), judge: a13 },
-    Line { id: "A14", what: "seeing everything late", document: document!("a14"), judge: a14 },
-    Line { id: "A17", what: "one holder behind several seats", document: document!("a17"), judge: a17 },
-    Line { id: "A18", what: "an honest world", document: document!("a18"), judge: a18 },
+    inside("A1", "collusion for a worthless miner", document!("a01"), a01),
+    inside("A2", "the same by a majority", document!("a02"), a02),
+    inside("A3", "down-weighting", document!("a03"), a03),
+    inside("A4", "down-weighting against the lift", document!("a04"), a04),
+    inside("A5", "the lift without an attack", document!("a05"), a05),
+    inside("A6", "a cheat that some see", document!("a06"), a06),
+    inside("A7", "a copier", document!("a07"), a07),
+    inside("A8", "a copier that adds noise, against the gate", document!("a08"), a08),
+    inside("A9", "the gate where nobody copies", document!("a09"), a09),
+    inside("A10", "revealing only when it suits", document!("a10"), a10),
+    inside("A11", "one machine behind many registrations", document!("a11"), a11),
+    inside("A12", "everything for the own miner", document!("a12"), a12),
+    inside("A13", "looking only every eighth epoch", document!("a13"), a13),
+    inside("A14", "seeing everything late", document!("a14"), a14),
+    between("A15", "a wash trader", document!("a15"), a15),
+    between("A16", "a cabal for its own subnet", document!("a16"), a16),
+    inside("A17", "one holder behind several seats", document!("a17"), a17),
+    inside("A18", "an honest world", document!("a18"), a18),
 ];
 
 impl Line {
@@ -60,7 +76,7 @@ impl Line {
     /// # Errors
     /// The shipped scenario does not read.
     pub fn play(&self, plan: Plan) -> Result<Outcome, ScenarioError> {
-        attack::run(&self.document(), plan)
+        (self.play)(&self.document(), plan)
     }
 
     /// What the line's figures are, each with its target.
@@ -273,10 +289,15 @@ fn a10(o: &Outcome) -> Vec<Accept> {
 
 fn a11(o: &Outcome) -> Vec<Accept> {
     let ids = |count: u32| [("agents[1].ids", json!(count))];
-    let ratio = |count: u32| paired(o, "earned.sybil_miner", [&ids(count), &ids(1)], |many, one| many / one);
-    let (place, pay) = largest([2, 4, 8, 16, 32].into_iter().map(|count| (format!("{count} ids"), ratio(count))));
-    let name = format!("pay against one registration, worst with {place}");
-    vec![figure(name, pay, "<= 1.02", Some(pay.mean <= 1.02))]
+    let ratio = |count: u32, metric: &str| paired(o, metric, [&ids(count), &ids(1)], |many, one| many / one);
+    let each = |metric: &'static str| {
+        largest([2, 4, 8, 16, 32].into_iter().map(move |count| (format!("{count} ids"), ratio(count, metric))))
+    };
+    let ((place, pay), (worst, net)) = (each("earned.sybil_miner"), each("profit.sybil_miner"));
+    vec![
+        figure(format!("pay against one registration, worst with {place}"), pay, "<= 1.02", Some(pay.mean <= 1.02)),
+        figure(format!("the same net of what is burnt, worst with {worst}"), net, "< 1", Some(net.mean < 1.0)),
+    ]
 }
 
 fn a12(o: &Outcome) -> Vec<Accept> {
@@ -314,6 +335,23 @@ fn a14(o: &Outcome) -> Vec<Accept> {
         found.push(figure(format!("six epochs late, {world}"), six, "falling, <= 0.95", Some(pass)));
     }
     found
+}
+
+fn a15(o: &Outcome) -> Vec<Accept> {
+    let (place, profit) = largest(all(o, "profit_per_burnt.washer", &[]));
+    let wins = o.points.iter().filter_map(|point| point.metrics.get("profit_per_burnt.washer")).map(|s| s.max);
+    let most = wins.fold(f64::NEG_INFINITY, f64::max);
+    let name = format!("profit for each mote burnt, worst at {place}");
+    vec![figure(name, profit, "< 0 in every run", Some(most < 0.0))]
+}
+
+fn a16(o: &Outcome) -> Vec<Accept> {
+    let of = |stake: f64| at(o, "support_part.support_cabal", &[("agents[0].stake", json!(stake))]);
+    let (small, large) = (of(0.05), of(0.15));
+    vec![
+        figure("part of the support pot for a cabal of 5 %", small, "0", Some(small.max == 0.0)),
+        figure("part of the support pot for a cabal of 15 %", large, "<= 15 %", Some(large.mean <= 0.15)),
+    ]
 }
 
 fn a17(o: &Outcome) -> Vec<Accept> {

@@ -3,7 +3,7 @@
 //! An agent may use floats; its row is whole numbers before the machine under test sees it.
 
 use super::chance::Chance;
-use super::scenario::{Keys, Kind, Pressure, RevealRule, Source};
+use super::kinds::{Keys, Kind, Pressure, RevealRule, Source};
 use crate::ledger::incentive::RowWeights;
 use crate::protocol::ids::MemberId;
 

@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::metrics::Summary;
-use super::scenario::{Scenario, ScenarioError, sweep};
+use super::scenario::{Scenario, ScenarioError, Target};
+use super::sweep::sweep;
 use super::tally::Figures;
-use super::world;
+use super::{economy, network, world};
 
 /// One world that was played.
 #[derive(Clone, Debug, Serialize)]
@@ -92,6 +93,17 @@ pub fn run(document: &Value, plan: Plan) -> Result<Outcome, ScenarioError> {
     })
 }
 
+/// The same of a network's.
+///
+/// # Errors
+/// The document is no network.
+pub fn run_economy(document: &Value, plan: Plan) -> Result<Outcome, ScenarioError> {
+    all(document, plan, network::parse, |economy, number| {
+        let seed = economy.seed.wrapping_add(number);
+        (seed, economy::play(economy, seed))
+    })
+}
+
 fn all<W: Sync>(
     document: &Value,
     plan: Plan,
@@ -135,7 +147,7 @@ impl Outcome {
     /// The targets the document itself names, at every point.
     pub fn targets(&self, document: &Value) -> Vec<Accept> {
         let targets = document.get("targets").cloned().unwrap_or(Value::Null);
-        let targets: Vec<super::scenario::Target> = serde_json::from_value(targets).unwrap_or_default();
+        let targets: Vec<Target> = serde_json::from_value(targets).unwrap_or_default();
         let mut found = Vec::new();
         for target in targets {
             let bounds = [target.min.map(|min| format!(">= {min}")), target.max.map(|max| format!("<= {max}"))];

@@ -1,4 +1,4 @@
-//! What is played (S2): a file in JSON whose unknown keys are errors, and the points of its sweep.
+//! What is played (S2): a file in JSON whose unknown keys are errors.
 //!
 //! The stake of an attack is exact: honest agents share what the others leave, in proportion to the stakes written at them.
 //! A sweep is applied to the document before it is read, so anything in it can be swept.
@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::kinds::Agent;
 use crate::ledger::incentive::{EpochRules, Lift, Liquid, StakeCurve, Switches, Yuma};
 
 /// Why a scenario cannot be played.
@@ -21,8 +22,14 @@ pub enum ScenarioError {
     Range { what: String, found: String, wanted: String },
 }
 
-fn range(what: &str, found: &impl ToString, wanted: &str) -> ScenarioError {
+pub(super) fn range(what: &str, found: &impl ToString, wanted: &str) -> ScenarioError {
     ScenarioError::Range { what: what.to_owned(), found: found.to_string(), wanted: wanted.to_owned() }
+}
+
+/// Checks that a value is within what is understood.
+pub(super) fn within(what: &str, found: f64, low: f64, high: f64) -> Result<(), ScenarioError> {
+    let fits = (low..=high).contains(&found);
+    if fits { Ok(()) } else { Err(range(what, &found, &format!("{low} to {high} is understood"))) }
 }
 
 pub const EPOCHS_MAX: u32 = 1_000_000;
@@ -229,153 +236,6 @@ pub struct Registrations {
     pub rate_per_epoch: u32,
 }
 
-/// One side of the game: validators that act alike.
-#[derive(Clone, Debug, Serialize)]
-pub struct Agent {
-    /// What its figures are called; the kind where nothing is said.
-    pub name: String,
-    /// Its part of all stake.
-    pub stake: f64,
-    /// Its validators; by its part of the stake where nothing is said.
-    pub members: Option<u32>,
-    #[serde(flatten)]
-    pub kind: Kind,
-}
-
-/// How an agent acts (S3).
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Kind {
-    /// Says what it sees.
-    Honest {
-        #[serde(default = "tenth")]
-        noise: f64,
-        #[serde(default = "one_sample")]
-        samples: u32,
-        #[serde(default = "yes")]
-        sees_cheat: bool,
-    },
-    /// Repeats what was public.
-    Copier {
-        #[serde(default = "one_sample")]
-        lag: u32,
-        #[serde(default)]
-        noise: f64,
-        #[serde(default)]
-        source: Source,
-    },
-    /// Speaks for miners of its own that do nothing.
-    Colluder {
-        #[serde(default = "one_sample")]
-        own_miners: u32,
-        /// The part of its rows that they get; the rest is honest.
-        #[serde(default = "whole")]
-        part: f64,
-        /// Whether the ledger knows that they are its own (D8).
-        #[serde(default)]
-        masked: bool,
-    },
-    /// One machine behind several registrations.
-    SybilMiner { ids: u32, capacity: f64 },
-    /// Honest but for a few miners it gives nothing.
-    Downweight {
-        victims: u32,
-        #[serde(default)]
-        mode: Pressure,
-        #[serde(default = "tenth")]
-        noise: f64,
-    },
-    /// Gives everything to a middling miner of its own.
-    SelfDealer { keys: Keys },
-    /// Looks every so many epochs, and says the same in between.
-    Lazy {
-        every: u32,
-        #[serde(default = "tenth")]
-        noise: f64,
-    },
-    /// Sees everything so many epochs late.
-    LateMover {
-        delay: u32,
-        #[serde(default = "tenth")]
-        noise: f64,
-    },
-    /// Commits and does not always reveal.
-    NonRevealer {
-        rule: RevealRule,
-        #[serde(default)]
-        own_miners: u32,
-        #[serde(default = "tenth")]
-        noise: f64,
-        /// The bond of each of its seats, in STAR; topped up after every cut (D4).
-        #[serde(default = "hundred")]
-        bond: u32,
-    },
-    /// Does not even commit in a part of the epochs.
-    Abstainer {
-        fraction: f64,
-        #[serde(default = "tenth")]
-        noise: f64,
-    },
-    /// One holder behind several seats, otherwise honest.
-    WhaleSplit {
-        pieces: u32,
-        #[serde(default = "tenth")]
-        noise: f64,
-    },
-}
-
-fn tenth() -> f64 {
-    0.1
-}
-fn one_sample() -> u32 {
-    1
-}
-fn hundred() -> u32 {
-    100
-}
-fn whole() -> f64 {
-    1.0
-}
-fn yes() -> bool {
-    true
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    #[default]
-    Consensus,
-    /// The largest honest validator.
-    Validator,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pressure {
-    #[default]
-    Targeted,
-    /// Everything to one miner that is no victim.
-    AllIn,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Keys {
-    Declared,
-    Hidden,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RevealRule {
-    Always,
-    Never,
-    /// Not when the epoch would pay less than it usually does.
-    IfLosing,
-    /// Only when revealing pays at least as much in this epoch, everything it owns counted.
-    IfPaying,
-}
-
 /// A figure and its bounds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -384,116 +244,6 @@ pub struct Target {
     pub metric: String,
     pub min: Option<f64>,
     pub max: Option<f64>,
-}
-
-impl<'de> Deserialize<'de> for Agent {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
-        let mut map = Map::deserialize(from)?;
-        let kind_name = map.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-        if ["washer", "support_cabal"].contains(&kind_name.as_str()) {
-            return Err(D::Error::custom(format!("{kind_name} acts between subnets; play it with `sim economy`")));
-        }
-        let name = map.remove("name").map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
-        let stake = map.remove("stake").map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
-        let members = map.remove("members").map(serde_json::from_value).transpose().map_err(D::Error::custom)?;
-        let kind: Kind = serde_json::from_value(Value::Object(map))
-            .map_err(|error| D::Error::custom(format!("agent {kind_name}: {error}")))?;
-        Ok(Self { name: name.unwrap_or(kind_name), stake: stake.unwrap_or(0.0), members, kind })
-    }
-}
-
-impl Agent {
-    pub fn is_honest(&self) -> bool {
-        matches!(self.kind, Kind::Honest { .. })
-    }
-
-    /// Whether it has validators at all.
-    pub fn validates(&self) -> bool {
-        !matches!(self.kind, Kind::SybilMiner { .. })
-    }
-
-    /// The miners that are its own, beside all others.
-    pub fn own_miners(&self) -> u32 {
-        match self.kind {
-            Kind::Colluder { own_miners, .. } | Kind::NonRevealer { own_miners, .. } => own_miners,
-            Kind::SybilMiner { ids, .. } => ids,
-            Kind::SelfDealer { .. } => 1,
-            _ => 0,
-        }
-    }
-}
-
-/// A scenario at one point of its sweep.
-#[derive(Clone, Debug)]
-pub struct Point {
-    /// What was swept, and its value here.
-    pub at: BTreeMap<String, Value>,
-    pub scenario: Scenario,
-}
-
-/// What was swept, its value here, and the document with it.
-pub type Swept = (BTreeMap<String, Value>, Value);
-
-/// The documents of a sweep, every combination of values once.
-///
-/// # Errors
-/// The sweep does not read, or names what is not there.
-pub fn sweep(document: &Value) -> Result<Vec<Swept>, ScenarioError> {
-    let sweep: BTreeMap<String, Vec<Value>> = match document.get("sweep") {
-        None => BTreeMap::new(),
-        Some(sweep) => {
-            serde_json::from_value(sweep.clone()).map_err(|error| ScenarioError::Shape(format!("sweep: {error}")))?
-        }
-    };
-    let mut combinations: Vec<BTreeMap<String, Value>> = vec![BTreeMap::new()];
-    for (path, values) in &sweep {
-        if values.is_empty() {
-            return Err(range(&format!("sweep of {path}"), &"empty", "name at least one value"));
-        }
-        let with = |so_far: &BTreeMap<String, Value>, value: &Value| {
-            let mut point = so_far.clone();
-            point.insert(path.clone(), value.clone());
-            point
-        };
-        combinations = combinations.iter().flat_map(|so_far| values.iter().map(move |v| with(so_far, v))).collect();
-        if combinations.len() > POINTS_MAX {
-            return Err(range("the sweep", &combinations.len(), &format!("at most {POINTS_MAX} points are played")));
-        }
-    }
-    let place = |at: BTreeMap<String, Value>| {
-        let mut here = document.clone();
-        for (path, value) in &at {
-            set(&mut here, path, value).ok_or_else(|| ScenarioError::Path { path: path.clone() })?;
-        }
-        Ok((at, here))
-    };
-    combinations.into_iter().map(place).collect()
-}
-
-/// Reads a document and the points of its sweep.
-///
-/// # Errors
-/// The document is no scenario, a sweep names what is not there, or a value is out of range.
-pub fn points(document: &Value) -> Result<Vec<Point>, ScenarioError> {
-    sweep(document)?.into_iter().map(|(at, here)| Ok(Point { at, scenario: Scenario::read(&here)? })).collect()
-}
-
-/// Sets the value at a path such as `agents[1].stake`. A last key that is not there yet is made; what is no key of the
-/// format is refused when the document is read.
-fn set(document: &mut Value, path: &str, value: &Value) -> Option<()> {
-    let mut here = document;
-    let mut steps = path.split(['.', '[']).peekable();
-    while let Some(step) = steps.next() {
-        let last = steps.peek().is_none();
-        here = match step.strip_suffix(']') {
-            Some(place) => here.get_mut(place.parse::<usize>().ok()?)?,
-            None if last => here.as_object_mut()?.entry(step).or_insert(Value::Null),
-            None => here.as_object_mut()?.entry(step).or_insert_with(|| Value::Object(Map::new())),
-        };
-    }
-    *here = value.clone();
-    Some(())
 }
 
 impl Scenario {
@@ -508,10 +258,6 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<(), ScenarioError> {
-        let within = |what: &str, found: f64, low: f64, high: f64| {
-            let fits = (low..=high).contains(&found);
-            if fits { Ok(()) } else { Err(range(what, &found, &format!("{low} to {high} is understood"))) }
-        };
         if self.v != 1 {
             return Err(range("v", &self.v, "this program plays version 1"));
         }
@@ -576,58 +322,6 @@ impl Scenario {
             bonds_average_ppm: subnet.bonds_average_ppm,
             yuma: if subnet.yuma == 2 { Yuma::Two } else { Yuma::Three },
             liquid: subnet.liquid_alpha.then_some(Liquid { low: 45_875, high: 58_982, steepness: 1_000 }),
-        }
-    }
-}
-
-impl Agent {
-    fn check(&self) -> Result<(), ScenarioError> {
-        let within = |what: &str, found: f64, low: f64, high: f64| {
-            let fits = (low..=high).contains(&found);
-            let wanted = format!("{low} to {high} is understood");
-            if fits { Ok(()) } else { Err(range(&format!("{what} of {}", self.name), &found, &wanted)) }
-        };
-        if let Some(members) = self.members {
-            within("members", members.into(), 1.0, VALIDATORS_MAX.into())?;
-        }
-        if self.validates() && !self.is_honest() {
-            within("the stake", self.stake, 1e-6, 0.99)?;
-        }
-        match &self.kind {
-            Kind::Honest { noise, samples, .. } => {
-                within("samples", f64::from(*samples), 1.0, 1e6)?;
-                within("noise", *noise, 0.0, 3.0)
-            }
-            Kind::Copier { lag, noise, .. } => {
-                within("lag", f64::from(*lag), 1.0, 64.0)?;
-                within("noise", *noise, 0.0, 3.0)
-            }
-            Kind::Lazy { every, noise } => {
-                within("every", f64::from(*every), 1.0, 1e6)?;
-                within("noise", *noise, 0.0, 3.0)
-            }
-            Kind::LateMover { delay, noise } => {
-                within("delay", f64::from(*delay), 0.0, 64.0)?;
-                within("noise", *noise, 0.0, 3.0)
-            }
-            Kind::Abstainer { fraction, noise } => {
-                within("fraction", *fraction, 0.0, 1.0)?;
-                within("noise", *noise, 0.0, 3.0)
-            }
-            Kind::WhaleSplit { pieces, noise } => {
-                within("pieces", f64::from(*pieces), 1.0, VALIDATORS_MAX.into())?;
-                within("noise", *noise, 0.0, 3.0)
-            }
-            Kind::SybilMiner { ids, capacity } => {
-                within("ids", f64::from(*ids), 1.0, 1_024.0)?;
-                within("capacity", *capacity, 0.001, 1_000.0)
-            }
-            Kind::Downweight { noise, .. } | Kind::NonRevealer { noise, .. } => within("noise", *noise, 0.0, 3.0),
-            Kind::Colluder { own_miners, part, .. } => {
-                within("own_miners", f64::from(*own_miners), 1.0, 1_024.0)?;
-                within("part", *part, 0.01, 1.0)
-            }
-            Kind::SelfDealer { .. } => Ok(()),
         }
     }
 }

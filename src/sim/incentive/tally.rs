@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::agents::Seen;
+use super::cast::Validator;
+use super::kinds::{Agent, Kind};
 use super::metrics::{gini, mean, percentile, spearman, top_ten};
-use super::scenario::{Agent, Scenario};
-use super::world::Validator;
+use super::scenario::Scenario;
+use crate::ledger::economy::members::Price;
+use crate::ledger::economy::rows::Curve;
 use crate::ledger::incentive::EpochResult;
 use crate::ledger::incentive::fixed::{ONE, Q};
+use crate::protocol::parameters::{NetworkKind, SubnetRules};
 
 /// One run's figures by name, and what some of them were in each epoch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +39,7 @@ struct Side {
     own: f64,
     merit: f64,
     earned: f64,
-    /// What was burnt of its bonds.
+    /// What was burnt of its bonds and fees.
     cost: f64,
     freshness: Vec<f64>,
     misses: u32,
@@ -66,6 +70,20 @@ pub struct Tally {
     series: BTreeMap<String, Vec<f64>>,
 }
 
+/// What is burnt when one machine registers many times at once (E12, E13).
+fn entry_fees(agent: &Agent) -> f64 {
+    let Kind::SybilMiner { ids, .. } = agent.kind else { return 0.0 };
+    let rules = SubnetRules::defaults(NetworkKind::Public);
+    let mut curve = Curve { price: rules.price_start, since: 0 };
+    let mut burnt = 0.0;
+    for _ in 0..ids {
+        let price = curve.at(0, rules.price_half_life, rules.price_min, rules.price_max);
+        burnt += Price::of(price, rules.entry_fee_bp).fee as f64;
+        curve = Curve::bought(price, 0, rules.price_max);
+    }
+    burnt
+}
+
 fn real(share: Q) -> f64 {
     share as f64 / ONE as f64
 }
@@ -79,7 +97,7 @@ impl Tally {
             warmup: scenario.warmup,
             keep_series,
             epochs: 0,
-            sides: vec![Side::default(); scenario.agents.len()],
+            sides: scenario.agents.iter().map(|agent| Side { cost: entry_fees(agent), ..Side::default() }).collect(),
             honest: scenario.agents.iter().map(Agent::is_honest).collect(),
             honest_miners: 0.0,
             correlations: Vec::new(),

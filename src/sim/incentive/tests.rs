@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::accept::{LINES, Line};
 use super::attack::{Plan, run};
 use super::plot::{Curve, over, picture, pictures, swept, tables};
-use super::scenario::points;
+use super::sweep::points;
 
 fn world(change: &[(&str, Value)]) -> Value {
     let mut document = json!({
@@ -156,6 +156,14 @@ fn s06_a07_a_copy_shows_and_a_missed_line_says_so() {
 fn s06_a01_a_worthless_miner_gets_nothing_where_scores_are_exact() {
     let found = quick("A1");
     assert_eq!((found[1].1, found[1].2), (0.0, Some(true)), "{found:?}");
+}
+
+#[test]
+fn s06_a15_and_a16_nobody_wins_by_burning_or_by_voting_for_itself() {
+    for id in ["A15", "A16"] {
+        let found = quick(id);
+        assert!(found.iter().all(|(_, _, pass)| *pass == Some(true)), "{found:?}");
+    }
 }
 
 #[test]

@@ -7,53 +7,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::agents::{Public, Seen, View, Word, declared, holds_back, write};
-use super::chance::{Chance, Purpose};
-use super::scenario::{Kind, QualityLaw, Scenario, StakeLaw};
+use super::cast::{Miner, Validator, miners, validators};
+use super::kinds::{Agent, Kind};
+use super::scenario::{QualityLaw, Scenario};
 use super::tally::{Figures, Glance, Tally};
+use crate::ledger::economy::split::split;
 use crate::ledger::incentive::fixed::{ONE, Q};
 use crate::ledger::incentive::{
-    BOND_FLOOR, BondBlock, ColumnInput, EpochInput, EpochJob, EpochResult, Freshness, Movement, RowInput, RowWeights,
-    Workspace, top,
+    BOND_FLOOR, BondBlock, ColumnInput, EpochInput, EpochJob, EpochResult, Movement, RowInput, Workspace,
 };
 use crate::ledger::seats::cut;
 use crate::protocol::ids::{Height, MemberId};
+use crate::protocol::parameters::{NetworkKind, SubnetRules};
 use crate::protocol::units::MOTES_PER_STAR;
-
-/// All stake there is, in motes.
-const STAKE: f64 = 1e15;
-/// Parts of a grant, in hundredths of a percent, that go to miners and to validators (E8).
-const SIDE_BP: u64 = 4_100;
-
-/// A validator of the world.
-#[derive(Debug)]
-pub struct Validator {
-    pub member: MemberId,
-    pub agent: usize,
-    pub stake: u64,
-    permit: bool,
-    pub fresh: Freshness,
-    /// What it revealed last, and when.
-    row: Option<(RowWeights, Height)>,
-    /// Of the last sixteen periods, which it did not open.
-    misses: u16,
-    errors: Chance,
-    whims: Chance,
-}
-
-/// A miner of the world.
-#[derive(Debug)]
-pub struct Miner {
-    pub member: MemberId,
-    pub owner: Option<usize>,
-    pub worthless: bool,
-    pub victim: bool,
-    /// Its quality as a multiple of its law's deviation.
-    level: f64,
-    /// A quality that does not move.
-    fixed: Option<f64>,
-    registered: Height,
-    chance: Chance,
-}
 
 /// A world, one seed of one scenario.
 struct World<'a> {
@@ -85,52 +51,6 @@ pub fn play(scenario: &Scenario, seed: u64, series: bool) -> Figures {
         world.step(epoch);
     }
     world.tally.figures(scenario)
-}
-
-/// How many validators each agent has.
-fn seats(scenario: &Scenario) -> Vec<u32> {
-    let all = scenario.stake.validators;
-    let of = |agent: &super::scenario::Agent| match (&agent.kind, agent.members) {
-        (Kind::WhaleSplit { pieces, .. }, _) => *pieces,
-        (Kind::SybilMiner { .. }, _) => 0,
-        (_, Some(members)) => members,
-        _ => rounded(agent.stake * f64::from(all)).max(1),
-    };
-    let mut seats: Vec<u32> = scenario.agents.iter().map(|a| if a.is_honest() { 0 } else { of(a) }).collect();
-    let left = all.saturating_sub(seats.iter().sum());
-    let honest = honest_parts(scenario);
-    let count = honest.iter().filter(|part| **part > 0.0).count();
-    let last = honest.iter().rposition(|part| *part > 0.0);
-    let mut given = 0;
-    for (at, (seat, part)) in seats.iter_mut().zip(&honest).enumerate().filter(|(_, (_, part))| **part > 0.0) {
-        let share =
-            if count == 1 || Some(at) == last { left.saturating_sub(given) } else { rounded(part * f64::from(left)) };
-        let fixed = scenario.agents.get(at).and_then(|agent| agent.members);
-        *seat = fixed.unwrap_or(share).max(1);
-        given += *seat;
-    }
-    seats
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn rounded(value: f64) -> u32 {
-    value.round().max(0.0) as u32
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn motes(value: f64) -> u64 {
-    value.round().max(0.0) as u64
-}
-
-/// What part of the honest stake each honest agent has.
-fn honest_parts(scenario: &Scenario) -> Vec<f64> {
-    let wish = |agent: &super::scenario::Agent| match agent.is_honest() {
-        true if agent.stake > 0.0 => agent.stake,
-        true => 1e-9,
-        false => 0.0,
-    };
-    let total: f64 = scenario.agents.iter().map(wish).sum();
-    scenario.agents.iter().map(|agent| wish(agent) / total).collect()
 }
 
 impl<'a> World<'a> {
@@ -325,7 +245,7 @@ impl<'a> World<'a> {
                 weights: fresh.map_or_else(|| [].into(), |(row, _)| row.clone()),
             }
         });
-        let side = self.scenario.subnet.grant / 10_000 * SIDE_BP;
+        let parts = split(self.scenario.subnet.grant, SubnetRules::defaults(NetworkKind::Public).owner_bp);
         let column = |m: &Miner| ColumnInput { member: m.member, registered: m.registered, reset: false };
         let input = EpochInput {
             switches: self.scenario.switches(),
@@ -333,8 +253,8 @@ impl<'a> World<'a> {
             height,
             last_close: height.checked_sub(self.scenario.tempo).filter(|last| *last > 0),
             owner: None,
-            miner_pot: side,
-            validator_pot: side,
+            miner_pot: parts.miners,
+            validator_pot: parts.validators,
             rows: rows.collect(),
             columns: self.miners.iter().map(column).collect(),
             related: self.related.clone(),
@@ -369,7 +289,7 @@ impl<'a> World<'a> {
                 }
             }
         }
-        let honest = |v: &&Validator| self.scenario.agents.get(v.agent).is_some_and(super::scenario::Agent::is_honest);
+        let honest = |v: &&Validator| self.scenario.agents.get(v.agent).is_some_and(Agent::is_honest);
         let leader = self.validators.iter().filter(honest).max_by_key(|v| v.stake);
         let leader = leader.and_then(|leader| leader.row.as_ref()).map(|(row, _)| row.clone());
         self.public.push_back(Public { consensus, leader });
@@ -402,86 +322,4 @@ fn late_by(kind: &Kind) -> usize {
         Kind::LateMover { delay, .. } => usize::try_from(*delay).unwrap_or(0),
         _ => 0,
     }
-}
-
-/// Validators agent by agent; stake by the law, each agent's sum exactly its part.
-fn validators(scenario: &Scenario, seed: u64) -> Vec<Validator> {
-    let mut chance = Chance::new(seed, Purpose::Stake);
-    let attack: f64 = scenario.agents.iter().filter(|agent| !agent.is_honest()).map(|agent| agent.stake).sum();
-    let honest = honest_parts(scenario);
-    let mut validators = Vec::new();
-    let mut number = 0;
-    for (agent, count) in seats(scenario).into_iter().enumerate() {
-        let Some(of) = scenario.agents.get(agent) else { continue };
-        let part = if of.is_honest() { honest.get(agent).copied().unwrap_or(0.0) * (1.0 - attack) } else { of.stake };
-        let equal = scenario.stake.law == StakeLaw::Equal || matches!(of.kind, Kind::WhaleSplit { .. });
-        let drawn: Vec<f64> = (0..count).map(|_| chance.pareto(scenario.stake.alpha)).collect();
-        let drawn: Vec<f64> = if equal { vec![1.0; drawn.len()] } else { drawn };
-        let total: f64 = drawn.iter().sum();
-        for share in drawn {
-            validators.push(Validator {
-                member: MemberId(number),
-                agent,
-                stake: motes(STAKE * part * share / total),
-                permit: false,
-                fresh: Freshness::default(),
-                row: None,
-                misses: 0,
-                errors: Chance::new(seed, Purpose::Errors(number)),
-                whims: Chance::new(seed, Purpose::Whims(number)),
-            });
-            number += 1;
-        }
-    }
-    // Seats are held from the start, by those with the most stake.
-    let stakes: Vec<Q> = validators.iter().map(|v| Q::try_from(v.stake).unwrap_or(Q::MAX)).collect();
-    let permits = top(&stakes, usize::try_from(scenario.subnet.seats).unwrap_or(usize::MAX));
-    for (validator, permit) in validators.iter_mut().zip(permits) {
-        validator.permit = permit;
-    }
-    validators
-}
-
-/// Regular miners, some of them worthless and some victims; then each agent's own.
-fn miners(scenario: &Scenario, first: u32, seed: u64) -> Vec<Miner> {
-    let regular = usize::try_from(scenario.miners.count).unwrap_or(0);
-    let worthless = usize::try_from(scenario.miners.worthless).unwrap_or(0);
-    let chosen = scenario.agents.iter().map(|agent| match agent.kind {
-        Kind::Downweight { victims, .. } => usize::try_from(victims).unwrap_or(0),
-        _ => 0,
-    });
-    let chosen = Chance::new(seed, Purpose::Victims).pick(chosen.max().unwrap_or(0), regular.saturating_sub(worthless));
-    let mut miners: Vec<Miner> = Vec::new();
-    let add = |owner: Option<usize>, fixed: Option<f64>, miners: &mut Vec<Miner>| {
-        let number = u32::try_from(miners.len()).unwrap_or(u32::MAX);
-        let mut chance = Chance::new(seed, Purpose::Quality(number));
-        let level = chance.normal();
-        miners.push(Miner {
-            member: MemberId(first.saturating_add(number)),
-            owner,
-            worthless: fixed == Some(0.0),
-            victim: owner.is_none() && chosen.binary_search(&miners.len()).is_ok(),
-            level,
-            fixed,
-            registered: 0,
-            chance,
-        });
-    };
-    for at in 0..regular {
-        let rubbish = at >= regular.saturating_sub(worthless);
-        add(None, rubbish.then_some(0.0), &mut miners);
-    }
-    for (agent, of) in scenario.agents.iter().enumerate() {
-        for _ in 0..of.own_miners() {
-            let fixed = match of.kind {
-                Kind::Colluder { .. } => Some(0.0),
-                Kind::SelfDealer { .. } => Some(1.0),
-                // One machine's capacity, shared by all its registrations: the scorer is additive (D9).
-                Kind::SybilMiner { ids, capacity } => Some(capacity / f64::from(ids)),
-                _ => None,
-            };
-            add(Some(agent), fixed, &mut miners);
-        }
-    }
-    miners
 }
