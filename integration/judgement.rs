@@ -51,6 +51,26 @@ async fn replay(world: &World, of: usize, epoch: Epoch) -> Vec<ReplayRow> {
     world.asks(of).replay_epoch(VISION, epoch, None).await.expect("a report").rows
 }
 
+/// At a node that kept every epoch: what each miner was paid is the sum of what each validator's row gave it, to the mote,
+/// and the logs say what it answered (E22).
+async fn explained(world: &World, of: usize) {
+    let view = world.view(of).await;
+    let miners: Vec<MemberId> = view.state.members(VISION).filter(|m| m.1.role == Role::Miner).map(|m| m.0).collect();
+    let mut pots = Vec::new();
+    for member in miners {
+        let why = world.asks(of).why_paid(VISION, member, None, true).await.expect("a reason");
+        assert!(why.ok && why.amount.0 > 0, "{why:?}");
+        assert_eq!(why.rows.iter().map(|row| row.part.0).sum::<u64>(), why.paid.0, "{why:?}");
+        assert_eq!((why.rows.len(), why.seen.len()), (4, 4), "{why:?}");
+        assert!(why.seen.iter().all(|row| row.problem.is_empty() && row.asked > 0 && row.answered > 0), "{why:?}");
+        pots.push((why.epoch, why.pot, why.amount.0));
+    }
+    let (epoch, pot, _) = pots[0];
+    assert!(pots.iter().all(|of| (of.0, of.1) == (epoch, pot)));
+    assert_eq!(pots.iter().map(|of| of.2).sum::<u64>(), pot.0, "the miners' parts are the pot");
+    assert!(world.asks(of).why_paid(VISION, MemberId(0), Some(epoch), false).await.is_err(), "a validator is no miner");
+}
+
 #[test]
 fn d12_an_honest_row_replays_anywhere_and_a_tampered_log_is_named() {
     let plan = Plan { seed: 41, validators: 4, others: 2, weather: Weather::CLEAR };
@@ -65,6 +85,7 @@ fn d12_an_honest_row_replays_anywhere_and_a_tampered_log_is_named() {
             assert!(row.ok, "{row:?}");
             assert!(row.judged > 0 && row.judged == row.entries && row.chained, "{row:?}");
         }
+        explained(&world, 4).await;
         let (cheat, _) = seat(&world, 2).await;
         let key = [&VISION.0.to_be_bytes()[..], &epoch.to_be_bytes(), &[1]].concat();
         let bytes = world.store(2).get(Table::Logs, &key).expect("rows").expect("a log");

@@ -12,7 +12,7 @@ use crate::protocol::report::{
     AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
     HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, NodeStatus,
     PeersReport, Readiness, ReplayReport, StakeReport, StatementReport, SubmitReport, SubnetReport, SupplyReport,
-    TransactionReport, WeightsReport,
+    TransactionReport, WeightsReport, WhyReport,
 };
 
 /// Why a node could not tell something.
@@ -78,6 +78,15 @@ pub trait Backend: Send + Sync + 'static {
         epoch: Epoch,
         validator: Option<MemberId>,
     ) -> Result<ReplayReport, ReadError>;
+    /// Why a miner earned what it earned in an epoch, the last one settled when none is named; with what validators'
+    /// logs say of it, where that is wanted.
+    async fn why(
+        &self,
+        subnet: SubnetId,
+        member: MemberId,
+        epoch: Option<Epoch>,
+        logs: bool,
+    ) -> Result<WhyReport, ReadError>;
     async fn peers(&self) -> Result<PeersReport, ReadError>;
     async fn miner(&self) -> Result<MinerReport, ReadError>;
     /// Offers a signed transaction, as received, to this node's pool and through it to the network.

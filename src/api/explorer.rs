@@ -127,6 +127,20 @@ async fn replay(node: Node, path: web::Path<(String, String)>, wanted: web::Quer
     told(node.replay(id, parsed(&epoch, "epoch")?, wanted.validator.map(MemberId)).await)
 }
 
+/// Which epoch, and whether the validators' logs are fetched: yes, unless it says no.
+#[derive(Deserialize)]
+struct Explained {
+    epoch: Option<u64>,
+    logs: Option<bool>,
+}
+
+async fn why(node: Node, path: web::Path<(String, String)>, wanted: web::Query<Explained>) -> Reply {
+    let (name, member) = path.into_inner();
+    let id = subnet_id(node.get_ref(), &name).await?;
+    let member = MemberId(parsed(&member, "number of a member")?);
+    told(node.why(id, member, wanted.epoch, wanted.logs.unwrap_or(true)).await)
+}
+
 async fn duties(node: Node, wanted: web::Query<Wanted>) -> Reply {
     let account = wanted.account.as_deref().map(|text| parsed(text, "id of an account")).transpose()?;
     told(node.duties(account).await)
@@ -155,6 +169,7 @@ pub(super) async fn index() -> HttpResponse {
     let text = "A starling node.\n\n/livez  /readyz?verbose  /metrics\n/api/v1/status  head  checkpoint/{height}  tx/{id}  \
                 account/{id}  accounts/{id}/stake  \
                 accounts/{id}/statement  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
+                subnets/{name}/why/{member}  \
                 weights/{name}  weights/{name}/history  replay/{name}/{epoch}  duties  peers  miner\n/api/v1/models  \
                 models/{id}  artifacts  artifacts/{id}\n";
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)
@@ -178,6 +193,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(get("/subnets").get(subnets))
         .service(get("/subnets/{name}").get(subnet))
         .service(get("/subnets/{name}/metagraph").get(metagraph))
+        .service(get("/subnets/{name}/why/{member}").get(why))
         .service(get("/weights/{name}").get(weights))
         .service(get("/weights/{name}/history").get(history))
         .service(get("/replay/{name}/{epoch}").get(replay))

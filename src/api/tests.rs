@@ -131,6 +131,16 @@ impl Backend for Fixed {
     async fn duties(&self, _: Option<AccountId>) -> Result<DutiesReport, ReadError> {
         Ok(DutiesReport::default())
     }
+    async fn why(
+        &self,
+        _: SubnetId,
+        member: MemberId,
+        epoch: Option<Epoch>,
+        logs: bool,
+    ) -> Result<WhyReport, ReadError> {
+        let found = WhyReport { member, epoch: epoch.unwrap_or(9), ok: true, ..WhyReport::default() };
+        if logs { Ok(found) } else { missing("log") }
+    }
     async fn replay(&self, _: SubnetId, epoch: Epoch, validator: Option<MemberId>) -> Result<ReplayReport, ReadError> {
         let row = ReplayRow { validator: validator.unwrap_or_default(), ..Default::default() };
         Ok(ReplayReport { epoch, rows: vec![row], ..Default::default() })

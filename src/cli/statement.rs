@@ -291,6 +291,12 @@ pub fn earnings(context: &Context) -> Result<Reply, CliError> {
         ("claimed", signed(claimed)),
         ("owed", signed(owed)),
     ]);
+    let reply = match rows.keys().next_back() {
+        Some((Some(subnet), Some(epoch))) => {
+            reply.hint(format!("starling miner why --subnet {subnet} --epoch {epoch}   why it was so much"))
+        }
+        _ => reply,
+    };
     Ok(if owed > 0 { reply.hint("starling wallet claim   moves what is owed to the balance") } else { reply })
 }
 

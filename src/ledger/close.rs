@@ -9,12 +9,11 @@ use std::sync::Arc;
 
 use super::draft::Draft;
 use super::incentive::fixed::ONE;
-use super::incentive::{
-    BOND_FLOOR, ColumnInput, EpochInput, EpochJob, EpochResult, EpochRules, RowInput, Switches, Workspace,
-};
+use super::incentive::{EpochJob, EpochResult, Workspace};
 use super::judging::{Close, ScoreSource, Voice, Window};
 use super::relation;
 use super::rows::{Bonds, Commit, Member, Subnet, Vector};
+use super::settlement::Settlement;
 use super::state::State;
 use crate::protocol::ids::{Digest, Epoch, Height, MemberId, SubnetId};
 use crate::protocol::transaction::Role;
@@ -36,10 +35,7 @@ impl State {
 
     /// The work of a close in flight: a pure function of this state for as long as it is in flight.
     pub fn close_job(&self, id: SubnetId) -> Option<EpochJob> {
-        let (subnet, close) = (self.subnet(id)?, self.get::<Close>(&id)?);
-        let made = EpochJob::new(input(self, id, subnet, close));
-        assert!(made.is_ok(), "violation: the members or vectors of subnet {id} are malformed");
-        made.ok()
+        job(self, &Settlement::of(self, id, self.get::<Close>(&id)?)?)
     }
 }
 
@@ -122,42 +118,20 @@ fn begin(draft: &mut Draft, id: SubnetId, subnet: &Subnet, period: Epoch, height
     draft.put(&id, Close { period, height, apply_at, bound, root, voices, related });
 }
 
-fn input(state: &State, id: SubnetId, subnet: &Subnet, close: &Close) -> EpochInput {
-    let miners = state.members(id).filter(|(member, of)| *member < close.bound && of.role == Role::Miner);
-    let columns = miners.map(|(member, of)| ColumnInput { member, registered: of.registered, reset: false }).collect();
-    let row = |voice: &Voice| RowInput {
-        member: voice.member,
-        stake: voice.stake,
-        permit: voice.permit,
-        last_activity: voice.last_reveal,
-        missed: voice.missed,
-        commit: None,
-        gate: voice.gate,
-        weights: state
-            .get::<Vector>(&(id, voice.member))
-            .map_or_else(|| Arc::from([]), |vector| Arc::clone(&vector.weights)),
-    };
-    EpochInput {
-        switches: Switches::of(&subnet.rules),
-        rules: EpochRules::of(&subnet.rules),
-        height: close.height,
-        last_close: subnet.last_settled,
-        owner: None,
-        miner_pot: 0,
-        validator_pot: 0,
-        rows: close.voices.iter().map(row).collect(),
-        columns,
-        related: close.related.clone(),
-        bonds: state.range::<Bonds>((id, 0, 0)..=(id, 0, u32::MAX)).map(|(_, bonds)| bonds.block.clone()).collect(),
-        bond_floor: BOND_FLOOR,
-    }
+/// A settlement's epoch, with the bonds of the state.
+fn job(state: &State, of: &Settlement) -> Option<EpochJob> {
+    let id = of.subnet;
+    let bonds = state.range::<Bonds>((id, 0, 0)..=(id, 0, u32::MAX)).map(|(_, bonds)| bonds.block.clone());
+    let made = EpochJob::new(of.input(bonds.collect()));
+    assert!(made.is_ok(), "violation: the members or vectors of subnet {id} are malformed");
+    made.ok()
 }
 
 /// What a close comes to: what was handed in, or worked out here and now. The same bits.
-pub fn outcome(draft: &mut Draft, id: SubnetId, close: &Close) -> Arc<EpochResult> {
-    let ready = draft.take_ready(id, &close.root);
+pub fn outcome(draft: &mut Draft, settlement: &Settlement) -> Arc<EpochResult> {
+    let ready = draft.take_ready(settlement.subnet, &settlement.close.root);
     ready.unwrap_or_else(|| {
-        let job = draft.close_job(id);
+        let job = job(draft, settlement);
         Arc::new(job.map(|job| job.run(&mut Workspace::new())).unwrap_or_default())
     })
 }

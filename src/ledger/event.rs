@@ -1,7 +1,10 @@
 //! What the ledger tells the rest of the node about a height: facts with everything in them, never deltas.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
+use super::settlement::Settlement;
 use super::view::MetagraphRow;
 use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, SubnetId};
 use crate::protocol::transaction::Role;
@@ -111,4 +114,7 @@ pub struct EpochClosed {
     /// Validators that committed and did not reveal.
     pub missed: Vec<MemberId>,
     pub members: Vec<MetagraphRow>,
+    /// What it was settled on (E22). Long, and kept by whoever keeps events: not told with them.
+    #[serde(skip)]
+    pub settlement: Arc<Settlement>,
 }

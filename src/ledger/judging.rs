@@ -74,7 +74,7 @@ impl Row for Agreed {
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        let count = counted(from, "shares of a consensus", AGREED_MAX, 12)?;
+        let count = read_count(from, "shares of a consensus", AGREED_MAX, 12)?;
         let share = |from: &mut Reader<'_>| {
             let (member, raw) = (MemberId(from.u32()?), from.u64()?);
             let raw = i64::try_from(raw).map_err(|_| LayoutError::NotCanonical("a share above the whole"))?;
@@ -154,9 +154,9 @@ impl Row for Close {
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
         let (period, height, apply_at) = (from.u64()?, from.u64()?, from.u64()?);
         let (bound, root) = (MemberId(from.u32()?), from.digest()?);
-        let voices = counted(from, "voices of a close", ROWS_MAX, 29)?;
+        let voices = read_count(from, "voices of a close", ROWS_MAX, 29)?;
         let voices = (0..voices).map(|_| read_voice(from)).collect::<Result<_, _>>()?;
-        let related = counted(from, "relations of a close", RELATED_MAX, 8)?;
+        let related = read_count(from, "relations of a close", RELATED_MAX, 8)?;
         let pair = |from: &mut Reader<'_>| Ok((MemberId(from.u32()?), MemberId(from.u32()?)));
         let related = (0..related).map(|_| pair(from)).collect::<Result<_, LayoutError>>()?;
         Ok(Self { period, height, apply_at, bound, root, voices, related })
@@ -175,7 +175,12 @@ fn read_voice(from: &mut Reader<'_>) -> Result<Voice, LayoutError> {
 }
 
 /// A count, and that many items of `least` bytes are there.
-fn counted(from: &mut Reader<'_>, what: &'static str, limit: usize, least: usize) -> Result<usize, LayoutError> {
+pub(super) fn read_count(
+    from: &mut Reader<'_>,
+    what: &'static str,
+    limit: usize,
+    least: usize,
+) -> Result<usize, LayoutError> {
     let count = usize::try_from(from.u32()?).unwrap_or(usize::MAX);
     if count > limit {
         return Err(LayoutError::TooMany { what, found: count, limit });

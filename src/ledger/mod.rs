@@ -24,6 +24,7 @@ pub mod records;
 pub mod relation;
 pub mod rows;
 pub mod seats;
+pub mod settlement;
 pub mod state;
 pub mod table;
 pub mod tree;

@@ -78,11 +78,11 @@ pub(super) fn read_text(from: &mut Reader<'_>) -> Result<String, LayoutError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| LayoutError::NotCanonical("a text is not UTF-8"))
 }
 
-fn write_values(to: Writer, table: &[(u16, u64)]) -> Writer {
+pub(super) fn write_values(to: Writer, table: &[(u16, u64)]) -> Writer {
     table.iter().fold(to, |to, (_, value)| to.u64(*value))
 }
 
-fn read_values(from: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, LayoutError> {
+pub(super) fn read_values(from: &mut Reader<'_>, count: usize) -> Result<Vec<u64>, LayoutError> {
     (0..count).map(|_| from.u64()).collect()
 }
 

@@ -31,7 +31,7 @@ use crate::protocol::report::{
     AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
     HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, Moment,
     NodeState, NodeStatus, PeersReport, Readiness, ReadinessCheck, ReplayReport, Share, StakeReport, StatementReport,
-    SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
+    SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport, WhyReport,
 };
 use crate::protocol::transaction::{Class, Role, SignedTransaction};
 
@@ -305,6 +305,16 @@ impl Backend for Asks {
         validator: Option<MemberId>,
     ) -> Result<ReplayReport, ReadError> {
         self.replay_epoch(subnet, epoch, validator).await
+    }
+
+    async fn why(
+        &self,
+        subnet: SubnetId,
+        member: MemberId,
+        epoch: Option<Epoch>,
+        logs: bool,
+    ) -> Result<WhyReport, ReadError> {
+        self.why_paid(subnet, member, epoch, logs).await
     }
 
     async fn peers(&self) -> Result<PeersReport, ReadError> {

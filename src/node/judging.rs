@@ -35,10 +35,10 @@ const WINDOW_MAX: u64 = 2_048;
 
 /// A reveal that took effect.
 #[derive(Clone, Debug)]
-struct Reveal {
-    member: MemberId,
-    height: Height,
-    opening: Opening,
+pub(super) struct Reveal {
+    pub member: MemberId,
+    pub height: Height,
+    pub opening: Opening,
 }
 
 /// How far scores that are computed again may lie from the first: none, when the subnet's cannot be.
@@ -57,7 +57,7 @@ fn opened(subnet: &Subnet, epoch: Epoch) -> Height {
 }
 
 /// The reveals of an epoch, as they stand in the checkpoints.
-fn reveals(view: &View, id: SubnetId, subnet: &Subnet, epoch: Epoch) -> Result<Vec<Reveal>, ReadError> {
+pub(super) fn reveals(view: &View, id: SubnetId, subnet: &Subnet, epoch: Epoch) -> Result<Vec<Reveal>, ReadError> {
     let at = epoch.saturating_add(subnet.rules.conceal);
     if at > subnet.epoch {
         return Ok(Vec::new());
@@ -83,7 +83,7 @@ fn reveals(view: &View, id: SubnetId, subnet: &Subnet, epoch: Epoch) -> Result<V
     Ok(found.into_values().collect())
 }
 
-fn subnet_of(view: &View, id: SubnetId) -> Result<&Subnet, ReadError> {
+pub(super) fn subnet_of(view: &View, id: SubnetId) -> Result<&Subnet, ReadError> {
     let missing = || ReportError::NotFound(format!("there is no subnet {id}; `starling subnet list` shows them"));
     view.state.subnet(id).ok_or_else(|| read_error(missing()))
 }
@@ -236,7 +236,7 @@ impl Asks {
         }
     }
 
-    async fn node_of(&self, view: &View, id: SubnetId, member: MemberId) -> Result<Option<NodeId>, ReadError> {
+    pub(super) async fn node_of(&self, view: &View, id: SubnetId, member: MemberId) -> Result<Option<NodeId>, ReadError> {
         let Some(account) = view.state.member(id, member).map(|member| member.account) else { return Ok(None) };
         if self.about().account == Some(account) {
             return Ok(Some(self.about().node));
@@ -246,7 +246,7 @@ impl Asks {
     }
 
     /// The log that an opening names, whole.
-    async fn log(
+    pub(super) async fn log(
         &self,
         node: Option<NodeId>,
         subnet: SubnetId,

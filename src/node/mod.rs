@@ -10,6 +10,7 @@ pub mod judging;
 pub mod miners;
 pub mod publish;
 mod run;
+pub mod why;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -7,6 +7,7 @@
 mod account;
 mod models;
 mod values;
+mod why;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ pub use account::{
 };
 pub use models::{ArtifactReport, ArtifactState, ModelDetail, ModelRow};
 pub use values::{Moment, Motes, Share};
+pub use why::{SeenEntry, SeenRow, WhyReport, WhyRow};
 
 use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, NodeId, PublicKey, SubnetId, Term, View};
 

@@ -33,10 +33,12 @@ pub enum Table {
     Lines,
     /// Account, height and number (big-endian) of each of its lines; no value.
     Statements,
+    /// Subnet and epoch (big-endian) to what the epoch was settled on.
+    Settlements,
 }
 
 impl Table {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::State,
         Self::Checkpoints,
         Self::Hashes,
@@ -46,6 +48,7 @@ impl Table {
         Self::Logs,
         Self::Lines,
         Self::Statements,
+        Self::Settlements,
     ];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -59,6 +62,7 @@ impl Table {
             Self::Logs => "logs",
             Self::Lines => "lines",
             Self::Statements => "statements",
+            Self::Settlements => "settlements",
         })
     }
 }

@@ -1,5 +1,5 @@
-//! What the ledger keeps on disk: the rows of the last final state, every final checkpoint, where each transaction is, and
-//! the lines of every account's statement, which are only ever added to (E21).
+//! What the ledger keeps on disk: the rows of the last final state, every final checkpoint, where each transaction is, the
+//! lines of every account's statement, which are only ever added to (E21), and what the last epochs were settled on (E22).
 //!
 //! One write per final checkpoint, all or nothing (C36); idempotent by height. Refuses a store of another network, and a
 //! store whose rows do not have the root that its last checkpoint names.
@@ -9,14 +9,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::apply::{Executed, leaves};
+use crate::ledger::event::Event;
 use crate::ledger::money::opening;
 use crate::ledger::receipt::Receipt;
+use crate::ledger::rows::Row;
+use crate::ledger::settlement::{SETTLEMENT_BYTES_MAX, SETTLEMENTS_KEPT, Settlement};
 use crate::ledger::state::{State, StateError};
 use crate::protocol::checkpoint::{Certificate, Checkpoint, GenesisHeader, Header};
 use crate::protocol::codec::{self, CodecError};
 use crate::protocol::committee::Committee;
 use crate::protocol::genesis::Genesis;
-use crate::protocol::ids::{AccountId, ChainId, Digest, Height};
+use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, SubnetId};
 use crate::protocol::layout::LayoutError;
 use crate::protocol::merkle::merkle_path;
 use crate::protocol::statement::Line;
@@ -29,6 +32,8 @@ const HEIGHT: &[u8] = b"height";
 const PAGE: usize = 4_096;
 /// A stored checkpoint: a body of at most 1 MiB, its header and certificate.
 const STORED_BYTES_MAX: usize = 4 << 20;
+/// Settlements looked through at a time: those of one subnet, and a few that a change of its rules left over.
+const SETTLEMENTS_PAGE: usize = 24;
 
 /// The last final checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,7 +189,45 @@ impl Archive {
             batch.push(Write::put(Table::Transactions, id.0, codec::encode(&place)));
         }
         put_lines(&mut batch, height, executed.receipts.len(), &executed.lines);
+        for event in &executed.events {
+            if let Event::EpochClosed(closed) = event {
+                self.settled(&mut batch, &closed.settlement)?;
+            }
+        }
         self.kv.commit(&batch)
+    }
+
+    /// Keeps what an epoch was settled on, and forgets what is too old (E22). One that is too large is dropped: its epoch
+    /// is paid like any other and cannot be explained from here.
+    fn settled(&self, batch: &mut Vec<Write>, of: &Settlement) -> Result<(), StoreError> {
+        let key = |epoch: Epoch| [&of.subnet.0.to_be_bytes()[..], &epoch.to_be_bytes()].concat();
+        let (period, bytes) = (of.close.period, of.encode());
+        let oldest = key(period.saturating_sub(SETTLEMENTS_KEPT - 1));
+        let kept = self.kv.range(Table::Settlements, &key(0), SETTLEMENTS_PAGE)?;
+        let old = kept.into_iter().map(|(key, _)| key).filter(|key| *key < oldest);
+        batch.extend(old.map(|key| Write::remove(Table::Settlements, key)));
+        if bytes.len() > SETTLEMENT_BYTES_MAX {
+            metrics::counter!("starling_net_queue_dropped_total", "queue" => "settlements").increment(1);
+        } else {
+            batch.push(Write::put(Table::Settlements, key(period), bytes));
+        }
+        Ok(())
+    }
+
+    /// What an epoch of a subnet was settled on, the newest when none is named; none when it is not kept here.
+    ///
+    /// # Errors
+    /// The disk fails or the row is damaged.
+    pub fn settlement(&self, subnet: SubnetId, epoch: Option<Epoch>) -> Result<Option<Settlement>, ArchiveError> {
+        let prefix = subnet.0.to_be_bytes();
+        let bytes = match epoch {
+            Some(epoch) => self.kv.get(Table::Settlements, &[&prefix[..], &epoch.to_be_bytes()].concat())?,
+            None => {
+                let rows = self.kv.range(Table::Settlements, &prefix, SETTLEMENTS_PAGE)?;
+                rows.into_iter().rfind(|(key, _)| key.starts_with(&prefix)).map(|(_, bytes)| bytes)
+            }
+        };
+        Ok(bytes.map(|bytes| Settlement::decode(&bytes)).transpose()?)
     }
 
     /// The final checkpoint at a height above 0.
@@ -296,6 +339,48 @@ mod tests {
     use crate::protocol::parameters::NetworkKind;
     use crate::protocol::transaction::{Action, Transaction};
     use crate::store::kv::MemoryKv;
+
+    #[test]
+    fn e22_the_last_sixteen_settlements_of_each_subnet_are_kept() {
+        use crate::ledger::judging::Close;
+        use crate::ledger::settlement::Pots;
+        use crate::protocol::ids::MemberId;
+        use crate::protocol::parameters::SubnetRules;
+        let archive = Archive { kv: Arc::new(MemoryKv::default()) };
+        let settled = |subnet: u32, period: u64| Settlement {
+            subnet: SubnetId(subnet),
+            height: period * 10,
+            last: period.checked_sub(1).map(|before| before * 10),
+            rules: SubnetRules::defaults(NetworkKind::Devnet),
+            close: Close {
+                period,
+                height: period * 10,
+                apply_at: period * 10 + 2,
+                bound: MemberId(9),
+                root: Digest([1; 32]),
+                voices: Vec::new(),
+                related: Vec::new(),
+            },
+            miners: Vec::new(),
+            rows: Vec::new(),
+            pots: Pots::default(),
+        };
+        for period in 0..40 {
+            for subnet in [1, 2] {
+                let mut batch = Vec::new();
+                archive.settled(&mut batch, &settled(subnet, period)).unwrap();
+                archive.kv.commit(&batch).unwrap();
+            }
+        }
+        for subnet in [1, 2] {
+            let kept = |period| archive.settlement(SubnetId(subnet), Some(period)).unwrap();
+            let periods: Vec<u64> = (0..50).filter(|period| kept(*period).is_some()).collect();
+            assert_eq!(periods, (24..40).collect::<Vec<_>>());
+            assert_eq!(kept(30), Some(settled(subnet, 30)));
+            assert_eq!(archive.settlement(SubnetId(subnet), None).unwrap(), Some(settled(subnet, 39)));
+        }
+        assert_eq!(archive.settlement(SubnetId(3), None).unwrap(), None);
+    }
 
     /// Some heights of transfers and delegations: every account's lines add up to its purses, and each is proved under the
     /// receipt root of its height.

@@ -13,6 +13,7 @@ use super::super::incentive::EpochResult;
 use super::super::money::{self, Note};
 use super::super::relation;
 use super::super::rows::{Member, Subnet, Vector};
+use super::super::settlement::Pots;
 use crate::protocol::ids::{AccountId, Epoch, Height, MemberId, SubnetId};
 use crate::protocol::statement::Kind;
 use crate::protocol::transaction::Role;
@@ -23,11 +24,13 @@ const CARRIED_EPOCHS_MAX: u8 = 16;
 const SCORE_SHIFT: u32 = 3;
 
 /// What was minted and paid, by side.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Paid {
     pub miners: u64,
     pub validators: u64,
     pub owner: u64,
+    /// What miners were paid from.
+    pub pots: Pots,
 }
 
 /// Pays for an epoch.
@@ -44,14 +47,16 @@ pub fn pay(
     }
     let amount = purse.take(draft.treasury().term_start, height, draft.parameters().term_heights);
     let owner = draft.get::<Charter>(&id).and_then(|charter| charter.owner);
-    let parts = split(amount, owner.map_or(0, |_| subnet.rules.owner_bp));
+    let owner_bp = owner.map_or(0, |_| subnet.rules.owner_bp);
+    let parts = split(amount, owner_bp);
     let miners: Vec<(MemberId, u64)> = outcome.columns.iter().map(|m| (m.member, m.incentive.unsigned_abs())).collect();
     let validators: Vec<(MemberId, u64)> = outcome.rows.iter().map(|v| (v.member, v.dividend.unsigned_abs())).collect();
     let of = |kind| Note::of(kind).subnet(id).epoch(epoch);
     pay_fees(draft, &mut subnet.fee_pot, &validators, of(Kind::QueryFee));
     (purse.last_miners, purse.last_validators) =
         (parts.miners.saturating_add(purse.carried_miners), parts.validators.saturating_add(purse.carried_validators));
-    let to_miners = divide(draft, parts.miners, &mut purse.carried_miners, &miners, of(Kind::EmissionMiner));
+    let (carried, deferred) = (purse.carried_miners, relation::owners_miners(draft, id));
+    let (divided, to_miners) = divide(draft, parts.miners, &mut purse.carried_miners, &miners, of(Kind::EmissionMiner));
     let worth = to_miners > 0;
     let paid = Paid {
         miners: to_miners,
@@ -61,11 +66,13 @@ pub fn pay(
             &mut purse.carried_validators,
             &validators,
             of(Kind::EmissionValidator),
-        ),
+        )
+        .1,
         // The owner is paid only for miners that are (E9).
         owner: owner
             .filter(|_| worth)
             .map_or(0, |owner| pay_owner(draft, &owner, parts.owner, of(Kind::EmissionOwner))),
+        pots: Pots { granted: amount, owner_bp, carried, divided, deferred },
     };
     carry(&mut purse);
     draft.put(&id, purse);
@@ -151,18 +158,18 @@ fn pay_fees(draft: &mut Draft, pot: &mut u64, shares: &[(MemberId, u64)], note: 
 }
 
 /// Mints and pays one side's pot, with what was carried; carries it when there is nobody to pay. What the cap leaves no
-/// room for is not minted.
-fn divide(draft: &mut Draft, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)], note: Note) -> u64 {
+/// room for is not minted. Says what was divided, and what of it was given.
+fn divide(draft: &mut Draft, pot: u64, carried: &mut u64, shares: &[(MemberId, u64)], note: Note) -> (u64, u64) {
     let wanted = pot.saturating_add(*carried);
     if shares.iter().all(|share| share.1 == 0) {
         *carried = wanted;
-        return 0;
+        return (0, 0);
     }
     *carried = 0;
     let amount = mintable(wanted, draft.supply(), draft.parameters().supply_cap);
     let given = give(draft, amount, shares, note);
     money::mint(draft, given);
-    given
+    (amount, given)
 }
 
 /// Gives members their parts of a pot: a miner is owed, a validator is paid into its pool (E18-E20). Says how much; what

@@ -9,6 +9,7 @@ use super::super::incentive::fixed::to_raw32;
 use super::super::incentive::{BondBlock, EpochResult};
 use super::super::judging::Close;
 use super::super::rows::{Bonds, Member};
+use super::super::settlement::Settlement;
 use super::super::{close, seats};
 use super::payout;
 use crate::protocol::ids::{Height, MemberId, SubnetId};
@@ -16,13 +17,15 @@ use crate::protocol::ids::{Height, MemberId, SubnetId};
 /// Settles the period of a close that is due.
 pub fn settle(draft: &mut Draft, id: SubnetId, due: &Close, height: Height, events: &mut Vec<Event>) {
     let Some(mut subnet) = draft.subnet(id).cloned() else { return };
-    let (epoch, outcome) = (due.period, close::outcome(draft, id, due));
+    let Some(mut settlement) = Settlement::of(draft, id, due) else { return };
+    let (epoch, outcome) = (due.period, close::outcome(draft, &settlement));
     let earned: Vec<(MemberId, u64)> = draft.members(id).map(|(member, of)| (member, of.earned)).collect();
     draft.remove::<Close>(&id);
     let missed: Vec<MemberId> = due.voices.iter().filter(|voice| voice.missed).map(|voice| voice.member).collect();
     store(draft, id, &outcome, &missed);
     let paid = payout::pay(draft, (id, epoch), &mut subnet, &outcome, height);
     subnet.last_settled = Some(height);
+    (settlement.height, settlement.pots) = (height, paid.pots);
     draft.put(&id, subnet);
     seats::judged(draft, id, due, &outcome, &earned, events);
     close::seat_newcomers(draft, id, due);
@@ -35,6 +38,7 @@ pub fn settle(draft: &mut Draft, id: SubnetId, due: &Close, height: Height, even
         paid_owner: paid.owner,
         missed,
         members: draft.metagraph(id).unwrap_or_default(),
+        settlement: Arc::new(settlement),
     }));
 }
 

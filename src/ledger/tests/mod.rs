@@ -11,6 +11,7 @@ mod naive_seats;
 mod pool;
 mod random;
 mod rules;
+mod settlements;
 mod stake;
 
 use std::sync::LazyLock;
@@ -169,6 +170,7 @@ impl World {
 
     pub fn take(&mut self, executed: &Executed) {
         check_lines(&self.state, executed);
+        settlements::check_reasons(executed);
         self.state = executed.state.clone();
         self.parent = hash("starling/1 test header", &[&executed.state_root.0]);
     }
