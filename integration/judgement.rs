@@ -2,6 +2,7 @@
 
 use starling::actors::query_dispatcher::Behaviour;
 use starling::actors::scorer::Conduct;
+use starling::ledger::economy::rows::{Attested, Standing};
 use starling::ledger::judging::LogChallenge;
 use starling::ledger::rows::{Commit, Member};
 use starling::ml::task::MinerSpec;
@@ -10,6 +11,7 @@ use starling::protocol::ids::{Epoch, MemberId};
 use starling::protocol::report::ReplayRow;
 use starling::protocol::score_log::ScoreLog;
 use starling::protocol::transaction::{Action, Role};
+use starling::protocol::units::MOTES_PER_STAR;
 use starling::store::kv::{Kv, Table, Write};
 
 use super::world::{Plan, VISION, World, run};
@@ -183,6 +185,107 @@ fn d14_a_challenge_is_answered_by_itself_and_its_deposit_is_the_validators() {
         let (_, after) = seat(&world, 1).await;
         assert_eq!(after.bond, before.bond, "an answered challenge costs nothing");
         assert_eq!(view.state.seat(VISION, member).accountable_from, 0);
+        world.check().await;
+    });
+}
+
+#[test]
+fn d04_a_validator_that_is_late_for_a_while_keeps_its_seat_and_earns_again() {
+    let plan = Plan { seed: 45, validators: 4, others: 2, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        settled(&world, 4).await;
+        forward(&world, 60).await;
+        let (_, before) = seat(&world, 1).await;
+        assert_eq!(before.missed, 0, "nobody is late yet");
+        // What it says takes longer than a reveal window.
+        world.hub.lag(world.node_id(1), 6_000);
+        forward(&world, 200).await;
+        let (member, late) = seat(&world, 1).await;
+        assert!(late.missed >= 1, "it was not late at all");
+        assert!(late.missed <= 4, "it went on sealing what it could not open: {} misses", late.missed);
+        let view = world.view(0).await;
+        assert!(!view.state.seat(VISION, member).suspended, "it lost its seat");
+        assert!(late.bond > before.bond / 2, "its bond melts: {} of {}", late.bond, before.bond);
+        world.hub.lag(world.node_id(1), 0);
+        forward(&world, 180).await;
+        let (_, after) = seat(&world, 1).await;
+        assert!(after.last_reveal > late.last_reveal, "it never came back");
+        assert!(after.earned > late.earned, "it earns nothing any more");
+        assert!(after.missed <= late.missed + 1, "{} misses", after.missed);
+        world.check().await;
+    });
+}
+
+#[test]
+fn d04_a_bond_below_its_least_is_topped_up_within_its_allowance() {
+    let plan = Plan { seed: 46, validators: 5, others: 2, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        let (kept, lost) = (3, 4);
+        for of in [kept, lost] {
+            world.behave(of, Conduct::NonRevealer);
+        }
+        world.allow_top_up(kept, 5 * MOTES_PER_STAR);
+        settled(&world, 5).await;
+        let (_, before) = seat(&world, kept).await;
+        forward(&world, 110).await;
+        let view = world.view(0).await;
+        let least = view.state.parameters().seat_bond_min;
+        let ((kept_id, keeps), (lost_id, loses)) = (seat(&world, kept).await, seat(&world, lost).await);
+        assert!(before.bond >= least && keeps.missed > 6, "{} misses", keeps.missed);
+        assert!(loses.bond < least && view.state.seat(VISION, lost_id).suspended, "bond {}", loses.bond);
+        assert!(loses.missed < keeps.missed, "a suspended seat seals nothing");
+        let duties = world.asks(kept).validator_duties(None).await.expect("duties");
+        let row = duties.rows.first().expect("a seat");
+        assert!(row.topped_up.0 > 0 && row.topped_up.0 <= 5 * MOTES_PER_STAR, "{row:?}");
+        assert_eq!(row.top_up_limit.0, 5 * MOTES_PER_STAR);
+        // Both open their vectors from now on: one has a seat to speak from.
+        for of in [kept, lost] {
+            world.crash(of);
+            world.behave(of, Conduct::Honest);
+            world.start(of);
+        }
+        forward(&world, 60).await;
+        let view = world.view(0).await;
+        let (_, after) = seat(&world, kept).await;
+        assert!(after.earned > 0 && !view.state.seat(VISION, kept_id).suspended, "{after:?}");
+        assert_eq!(seat(&world, lost).await.1.earned, 0);
+        world.check().await;
+    });
+}
+
+#[test]
+fn e14_a_miner_that_answers_is_attested_and_a_silent_one_waits() {
+    let plan = Plan { seed: 47, validators: 4, others: 2, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        world.start_all();
+        world.reach(&[0, 1, 2, 3], 3, 60).await;
+        for of in 0..4 {
+            world.register(of, Role::Validator).await;
+        }
+        // What is said at random earns no weight, so that nothing but a word of the validators begins its clock.
+        let (talks, hides) = (4, 5);
+        for (of, behaviour) in [(talks, Behaviour::Random), (hides, Behaviour::Silent)] {
+            world.register(of, Role::Miner).await;
+            world.mine(of, behaviour, MinerSpec::graded("vision", 0, 3)).await;
+        }
+        forward(&world, 40).await;
+        let view = world.view(0).await;
+        let standing = |of: usize| {
+            let id = view.state.member_of(VISION, Role::Miner, &world.account(of)).expect("a place");
+            (
+                view.state.member(VISION, id).expect("a member").clone(),
+                view.state.get::<Attested>(&(VISION, id)).cloned(),
+            )
+        };
+        let (seen, open) = standing(talks);
+        assert!(!matches!(seen.standing, Standing::Waiting { .. }), "{seen:?}");
+        assert_eq!(open, None, "what was said is done with");
+        let (unseen, none) = standing(hides);
+        assert!(matches!(unseen.standing, Standing::Waiting { .. }), "{unseen:?}");
+        assert_eq!(none, None, "nobody says that a silent miner answers");
+        for of in 0..4 {
+            assert_eq!(seat(&world, of).await.1.missed, 0, "an attestation got in the way of a reveal");
+        }
         world.check().await;
     });
 }

@@ -65,6 +65,7 @@ struct Citizen {
     disk: MemoryDisk,
     instance: [u8; 32],
     conduct: Conduct,
+    bond_top_up: u64,
     peers: Arc<Mutex<Vec<Remembered>>>,
     node: Option<Node>,
     alive: Arc<AtomicBool>,
@@ -165,6 +166,7 @@ impl World {
                 disk: MemoryDisk::new(),
                 instance: [u8::try_from(of).unwrap_or(0); 32],
                 conduct: Conduct::Honest,
+                bond_top_up: 0,
                 peers: Arc::default(),
                 node: None,
                 alive: Arc::new(AtomicBool::new(false)),
@@ -223,6 +225,11 @@ impl World {
     /// Has a citizen behave so from its next start on.
     pub fn behave(&self, of: usize, conduct: Conduct) {
         self.citizens[of].borrow_mut().conduct = conduct;
+    }
+
+    /// Lets a citizen add so many motes to its seat's bond in sixteen epochs, from its next start on.
+    pub fn allow_top_up(&self, of: usize, motes: u64) {
+        self.citizens[of].borrow_mut().bond_top_up = motes;
     }
 
     /// The store of a citizen, for looking into and for tampering with.
@@ -292,6 +299,7 @@ impl World {
             samples: 16,
             deadline_ms: 2_000,
             conduct: citizen.conduct.clone(),
+            bond_top_up: citizen.bond_top_up,
             shelf: Arc::clone(&shelf),
         });
         let (fatal, still) = (Arc::clone(&self.fatal), Arc::clone(&alive));

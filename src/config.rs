@@ -245,6 +245,8 @@ pub struct ValidatorSection {
     pub subnets: Vec<String>,
     /// Challenges for each miner and epoch.
     pub challenges_per_epoch: u32,
+    /// What may be added to one seat's bond in sixteen epochs, in STAR; 0 means never.
+    pub bond_top_up: String,
     pub behaviour: Manner,
     /// Accounts whose miners a `self_dealer` gives everything to.
     pub favours: Vec<String>,

@@ -94,6 +94,10 @@ fn describe() {
     describe_counter!("starling_query_total", "Queries, by outcome");
     describe_gauge!("starling_miner_score_ratio", "Mean score this validator gives, by subnet");
     describe_gauge!("starling_weights_age_heights", "Heights since this validator's last revealed weights, by subnet");
+    describe_gauge!("starling_weights_reveal_heights", "Heights from sending the last reveal to its effect, by subnet");
+    describe_counter!("starling_weights_late_total", "Weights that were sealed and not opened in time, by subnet");
+    describe_counter!("starling_weights_skipped_total", "Epochs left out because reveals came too late, by subnet");
+    describe_counter!("starling_bond_top_ups_total", "Bonds below their least: topped up, or why not, by outcome");
     describe_gauge!("starling_store_bytes", Unit::Bytes, "Bytes on disk, by part");
     describe_gauge!("starling_process_rss_bytes", Unit::Bytes, "Resident memory");
 }

@@ -151,7 +151,7 @@ fn replayed(report: &ReplayReport) -> Reply {
 }
 
 fn duties(report: &DutiesReport) -> Reply {
-    let mut table = Table::new(&["subnet", ">validator", ">epoch", "commit", "reveal", ">missed", ">bond"])
+    let mut table = Table::new(&["subnet", ">validator", ">epoch", "commit", "reveal", ">missed", ">bond", ">least"])
         .or("this account validates nowhere; `starling subnet register --role validator` takes a seat");
     for row in &report.rows {
         table.row(vec![
@@ -162,14 +162,36 @@ fn duties(report: &DutiesReport) -> Reply {
             reveal_words(row),
             row.missed.to_string(),
             row.bond.to_string(),
+            row.bond_minimum.to_string(),
         ]);
     }
     let late = report.rows.iter().any(|row| row.unrevealed);
     let mut reply = Reply::of(report).line(format!("At height {}", report.height)).table(table);
-    for row in report.rows.iter().filter(|row| row.suspended) {
-        reply = reply.line(format!("{}: suspended until its bond is at least {}", row.name, row.bond_minimum));
+    for row in &report.rows {
+        for line in seat_words(row) {
+            reply = reply.line(line);
+        }
     }
     if late { reply.hint("a commit that is not opened in its window costs a part of the seat's bond") } else { reply }
+}
+
+/// What a person should know of a seat beyond its row.
+fn seat_words(row: &DutyRow) -> Vec<String> {
+    let mut lines = Vec::new();
+    if row.suspended {
+        lines.push(format!("{}: suspended until its bond is at least {}", row.name, row.bond_minimum));
+    }
+    if row.topped_up.0 > 0 {
+        let (added, limit) = (row.topped_up, row.top_up_limit);
+        lines.push(format!("{}: {added} of at most {limit} added to its bond in sixteen epochs", row.name));
+    }
+    if row.left_out {
+        lines.push(format!(
+            "{}: weights of this epoch are left out, because those before were opened too late",
+            row.name
+        ));
+    }
+    lines
 }
 
 fn commit_words(row: &DutyRow, height: u64) -> String {
@@ -221,7 +243,7 @@ fn reply(report: &WeightsReport) -> Reply {
 mod tests {
     use super::super::output::Ink;
     use super::*;
-    use crate::protocol::report::WeightEntry;
+    use crate::protocol::report::{Motes, WeightEntry};
 
     #[test]
     fn weights_are_shown_as_shares_of_each_vector() {
@@ -258,6 +280,9 @@ mod tests {
             unrevealed: true,
             ..DutyRow::default()
         };
+        assert!(seat_words(&row).is_empty());
+        let poor = DutyRow { suspended: true, left_out: true, topped_up: Motes(1), ..row.clone() };
+        assert_eq!(seat_words(&poor).len(), 3);
         assert_eq!(commit_words(&row, 31), "from 37 to 39");
         assert_eq!(commit_words(&row, 38), "due, until 39");
         assert_eq!(commit_words(&DutyRow { committed: true, ..row.clone() }, 38), "done");

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use super::{Behaviour, Config, ConfigError, Manner, Origin, Role};
+use crate::protocol::units::parse_star;
 
 /// Something that works, and probably is not meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -60,6 +61,10 @@ pub fn refuse(config: &Config) -> Result<(), ConfigError> {
     if manner != Manner::Honest && !config.network.dev {
         let problem = format!("asks for a {} validator, which only network.dev = true allows", manner.name());
         return Err(refusal(config, "validator.behaviour", problem));
+    }
+    if let Err(error) = parse_star(&config.validator.bond_top_up) {
+        let problem = format!("must be an amount like \"10 STAR\", or \"0\" for never: {error}");
+        return Err(refusal(config, "validator.bond_top_up", problem));
     }
     for (key, list) in [
         ("network.listen", &config.network.listen),
@@ -158,6 +163,7 @@ mod tests {
         let late = ("miner.entries", "[{ subnet = \"vision\", behaviour = \"late\" }]");
         assert!(load(&[late]).unwrap_err().contains("network.dev"));
         assert!(load(&[late, ("network.dev", "true")]).is_ok());
+        assert!(load(&[("validator.bond_top_up", "much")]).unwrap_err().contains("amount like"));
         let copier = ("validator.behaviour", "copier");
         assert!(load(&[copier]).unwrap_err().contains("copier validator"));
         assert!(load(&[copier, ("network.dev", "true")]).is_ok());

@@ -120,6 +120,13 @@ pub const KEYS: &[Key] = &[
     key("miner", "entries", Kind::Entries(ENTRY_KEYS), "[]", "The miners inside this node, one table each."),
     key("validator", "subnets", Kind::List, "[]", "Subnets whose miners this node scores; empty: all."),
     key("validator", "challenges_per_epoch", whole(1, 1_000), "8", "Challenges for each miner and epoch."),
+    key(
+        "validator",
+        "bond_top_up",
+        Kind::Text,
+        "\"10 STAR\"",
+        "What a bond below its least gets from the free balance, per seat and sixteen epochs at most; 0: nothing.",
+    ),
     key("validator", "behaviour", Kind::Choice(MANNERS), "\"honest\"", "Another than honest only on a devnet."),
     key("validator", "favours", Kind::List, "[]", "Accounts that a self_dealer gives everything to."),
     key("pool", "threads", whole(0, 1_024), "0", "Threads of the CPU lane; 0: one less than the cores."),

@@ -3,7 +3,8 @@
 //! Owns a bounded set, ordered per account by nonce and between accounts by fee. Each is checked and its signature
 //! verified once, when it is offered; after every final height the rest is checked again. Refuses what could not be
 //! included, what pays too little when the pool is full, and more than its share from one account. Class S pays nothing
-//! and has a tenth of the room to itself. The pool knows heights, no clock. Every transaction that leaves unincluded is
+//! and has a tenth of the room to itself; what waits in vain there gives way to a later word of its sender, as often as
+//! heights pass and no oftener. The pool knows heights, no clock. Every transaction that leaves unincluded is
 //! counted by its reason.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -18,6 +19,8 @@ use crate::protocol::transaction::{Class, SignedTransaction};
 const GAP_MAX: usize = 3;
 /// Heights a transaction waits behind missing nonces.
 const GAP_HEIGHTS: u64 = 60;
+/// Heights after which a free transaction that is still here gives way to a later one with its nonce.
+const FREE_HEIGHTS: u64 = 2;
 /// What one height of waiting is worth, in thousandths of a mote per byte.
 const AGE_MILLI: i128 = 10;
 
@@ -193,8 +196,16 @@ impl Mempool {
         let replaced = waiting.get(&of.nonce).copied();
         if let Some(old) = replaced.and_then(|id| self.entries.get(&id)) {
             let minimum = minimum_replacement(old.signed.transaction.fee);
-            // A free transaction replaces nothing, or replacing would be free.
-            if old.signed.id != signed.id && (of.fee < minimum || of.class() == Class::System) {
+            let enough = match of.class() {
+                // Or replacing would be free: it is bounded by heights instead, and never goes back.
+                Class::System => {
+                    let waited = old.arrived.saturating_add(FREE_HEIGHTS) <= state.height().saturating_add(1);
+                    let later = of.valid_until > old.signed.transaction.valid_until;
+                    old.class() == Class::System && waited && later
+                }
+                Class::User | Class::Bonded => of.fee >= minimum,
+            };
+            if old.signed.id != signed.id && !enough {
                 return Err(Refusal::ReplacementTooLow { minimum });
             }
         } else {

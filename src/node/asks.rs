@@ -18,7 +18,7 @@ use crate::actors::mail::{Heard, ask, tell};
 use crate::actors::peer_manager::{Peers, ReadPeers};
 use crate::actors::query_dispatcher::{ReadServing, SubmitQuery};
 use crate::actors::router::{FetchLog, Outbound, Publish};
-use crate::actors::scorer::{Opinions, ReadLog, ReadScores};
+use crate::actors::scorer::{Opinions, ReadCare, ReadLog, ReadScores};
 use crate::api::backend::{AnswerStream, Backend, Frame, QueryError, QueryFault, ReadError, SubmitError};
 use crate::ledger::receipt::{Code, Refusal};
 use crate::ledger::rows::Subnet;
@@ -65,6 +65,7 @@ pub struct Links {
     pub query: Recipient<SubmitQuery>,
     pub read_scores: Option<Recipient<ReadScores>>,
     pub read_log: Option<Recipient<ReadLog>>,
+    pub read_care: Option<Recipient<ReadCare>>,
     pub fetch_log: Recipient<FetchLog>,
 }
 

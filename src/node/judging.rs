@@ -10,7 +10,7 @@ use crate::actors::ledger::View;
 use crate::actors::ledger::report::ReportError;
 use crate::actors::mail::ask;
 use crate::actors::router::FetchLog;
-use crate::actors::scorer::{ReadLog, Seat};
+use crate::actors::scorer::{Care, ReadCare, ReadLog, Seat};
 use crate::api::backend::ReadError;
 use crate::ledger::receipt::Code;
 use crate::ledger::rows::Subnet;
@@ -122,6 +122,11 @@ impl Asks {
         let account = account
             .ok_or_else(|| ReadError::NotFound("this node has no account; name one with --account".to_owned()))?;
         let view = self.view(None).await?;
+        // Only the account's own node knows what it added.
+        let care = match &self.links().read_care {
+            Some(scorer) if self.about().account == Some(account) => reply(scorer, ReadCare).await?,
+            _ => Care::default(),
+        };
         let duty = |(id, subnet): (&SubnetId, &Subnet)| {
             let seat = Seat::of(&view.state, *id, &account)?;
             let member = view.state.member(*id, seat.member)?;
@@ -132,15 +137,18 @@ impl Asks {
                 permit: member.permit,
                 epoch: seat.epoch,
                 commit_from: seat.commit_from(),
-                commit_until: seat.next_open.saturating_sub(1),
+                commit_until: seat.commit_until(),
                 committed: seat.committed,
                 reveals: seat.opening,
                 reveal_until: subnet.settle_at.map(|end| end.saturating_sub(1)),
                 unrevealed: seat.unrevealed,
                 missed: member.missed,
                 bond: Motes(member.bond),
-                bond_minimum: Motes(view.state.bond_minimum(*id, seat.member)),
-                suspended: view.state.seat(*id, seat.member).suspended,
+                bond_minimum: Motes(seat.bond_minimum),
+                suspended: seat.suspended,
+                topped_up: Motes(care.seats.get(id).map_or(0, |seat| seat.0)),
+                top_up_limit: Motes(care.limit),
+                left_out: care.seats.get(id).is_some_and(|seat| seat.1),
                 challenges: view.state.seat(*id, seat.member).challenges.into(),
                 last_reveal: member.last_reveal,
             })

@@ -69,6 +69,8 @@ pub struct Scoring {
     pub samples: usize,
     pub deadline_ms: u64,
     pub conduct: Conduct,
+    /// Motes added to one seat's bond in sixteen epochs at most; 0: never.
+    pub bond_top_up: u64,
     /// Where what is sealed is kept.
     pub shelf: Arc<dyn Kv>,
 }
@@ -265,6 +267,7 @@ impl Node {
                     samples: scoring.samples,
                     deadline_ms: scoring.deadline_ms,
                     conduct: scoring.conduct,
+                    bond_top_up: scoring.bond_top_up,
                     shelf: scoring.shelf,
                 };
                 let links = scorer::Links {
@@ -396,6 +399,7 @@ impl Node {
             query: to(&self.query_dispatcher),
             read_scores: self.scorer.as_ref().map(to),
             read_log: self.scorer.as_ref().map(to),
+            read_care: self.scorer.as_ref().map(to),
             fetch_log: to(&self.router),
         };
         asks::Asks::new(links, self.about.clone())

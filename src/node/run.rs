@@ -36,6 +36,7 @@ use crate::protocol::genesis::Genesis;
 use crate::protocol::hello::Roles;
 use crate::protocol::ids::{AccountId, SubnetId};
 use crate::protocol::parameters::NetworkKind;
+use crate::protocol::units::parse_star;
 use crate::store::artifacts::{Folder, Shelf};
 use crate::store::keystore::{KeyError, Keystore};
 use crate::store::kv::{DiskKv, Kv, StoreError, Table, Write};
@@ -396,12 +397,17 @@ fn scoring(config: &Config, state: &State, kv: &Arc<dyn Kv>) -> Result<Scoring, 
             Conduct::SelfDealer { favours: favours.map_err(|e| StartError::new(3, error(e), "write 64 hex digits"))? }
         }
     };
+    let amount = &config.validator.bond_top_up;
+    let bond_top_up = parse_star(amount).map_err(|e| {
+        StartError::new(3, format!("validator.bond_top_up = {amount:?}: {e}"), "write an amount like \"10 STAR\", or \"0\"")
+    })?;
     Ok(Scoring {
         subnets,
         rounds: config.validator.challenges_per_epoch.into(),
         samples: CHALLENGE_SAMPLES,
         deadline_ms: CHALLENGE_MS,
         conduct,
+        bond_top_up,
         shelf: Arc::clone(kv),
     })
 }

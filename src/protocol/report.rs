@@ -459,6 +459,14 @@ pub struct DutyRow {
     /// Below this the seat is suspended until its bond is topped up.
     pub bond_minimum: Motes,
     pub suspended: bool,
+    /// What its own node added to the bond in the last sixteen epochs, and may add in as many; 0 from another node.
+    #[serde(default)]
+    pub topped_up: Motes,
+    #[serde(default)]
+    pub top_up_limit: Motes,
+    /// This epoch's weights are left out, because those before were opened too late.
+    #[serde(default)]
+    pub left_out: bool,
     /// Challenges of its logs that wait for an answer.
     pub challenges: u32,
     pub last_reveal: Option<Height>,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Collected;
+use super::errands::{Past, Revealing, Sending};
 use crate::ml::mark::{Mark, whole};
 use crate::ml::task::{self, Task};
 use crate::protocol::commitment::Width;
@@ -20,6 +21,8 @@ use crate::protocol::score_log::{
 const SCORER: &str = "starling/1 scorer";
 /// Half the weight of a board is the newest epoch's.
 const FRESH: u16 = 32_768;
+/// New miners remembered as seen in one subnet.
+const SEEN_MAX: usize = 1_024;
 /// Bytes of answers kept for one log; entries beyond them are compared and not judged again.
 const ANSWERS_BYTES_MAX: usize = 8 << 20;
 
@@ -75,9 +78,19 @@ pub struct Desk {
     pub task: Arc<dyn Task>,
     pub epoch: Epoch,
     pub rounds_put: u64,
-    /// Height at which the commit of this epoch, and the reveal that is due, were last sent.
-    pub commit_sent: Option<Height>,
-    pub reveal_sent: Option<Height>,
+    /// How the commit of this epoch was sent, and whether it is to be at all.
+    pub committing: Sending,
+    pub seals: Option<bool>,
+    /// The reveal that is under way, and what became of those before.
+    pub revealing: Option<Revealing>,
+    pub past: Past,
+    /// How this epoch's addition to the bond was sent, and whether trouble with it was told.
+    pub topping_up: Sending,
+    pub bond_told: bool,
+    /// The height it was last looked at.
+    pub at: Height,
+    /// Miners that answered and whose clock has not begun: since when, and how that was said (E14).
+    pub seen: BTreeMap<MemberId, (Height, Sending)>,
     /// After the last epoch that was sealed.
     pub board: Board,
     pub last_row: BTreeMap<MemberId, u32>,
@@ -94,8 +107,14 @@ impl Desk {
             task,
             epoch,
             rounds_put: 0,
-            commit_sent: None,
-            reveal_sent: None,
+            committing: Sending::default(),
+            seals: None,
+            revealing: None,
+            past: Past::default(),
+            topping_up: Sending::default(),
+            bond_told: false,
+            at: 0,
+            seen: BTreeMap::new(),
             board,
             last_row: BTreeMap::new(),
             entries: Vec::new(),
@@ -108,10 +127,20 @@ impl Desk {
     /// Turns to an epoch.
     pub fn open(&mut self, epoch: Epoch) {
         if self.epoch != epoch {
-            (self.epoch, self.rounds_put, self.commit_sent, self.reveal_sent) = (epoch, 0, None, None);
+            (self.epoch, self.rounds_put, self.committing, self.seals) = (epoch, 0, Sending::default(), None);
+            (self.topping_up, self.bond_told) = (Sending::default(), false);
             (self.answers_bytes, self.sealed) = (0, false);
             self.entries.clear();
             self.answers.clear();
+        }
+    }
+
+    /// Remembers who answered; those beyond what fits are seen again later.
+    pub fn saw(&mut self, miners: impl Iterator<Item = MemberId>) {
+        for miner in miners {
+            if self.seen.len() < SEEN_MAX {
+                self.seen.entry(miner).or_insert((self.at, Sending::default()));
+            }
         }
     }
 

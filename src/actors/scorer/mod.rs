@@ -6,6 +6,8 @@
 
 mod conduct;
 mod desk;
+mod duties;
+mod errands;
 mod plan;
 pub mod shelf;
 
@@ -18,26 +20,23 @@ use actix::prelude::*;
 pub use conduct::Conduct;
 pub use desk::scorer_digest;
 use desk::{Desk, Round};
-use plan::RESEND_HEIGHTS;
+use errands::Outbox;
 pub use plan::Seat;
-use shelf::{Sealed, Shelf};
+use shelf::Shelf;
 
 use super::ledger::ReadLedger;
 use super::mail::{ask, heard, tell};
 use super::query_dispatcher::Challenge;
-use super::router::{Outbound, Publish, ReplyLog};
+use super::router::{Publish, ReplyLog};
 use super::worker_pool::{Cancel, Done, Given, Job, Lane, RunJob};
-use crate::ledger::apply;
-use crate::ledger::judging::LogChallenge;
 use crate::ledger::state::State;
 use crate::ml::task;
 use crate::net;
-use crate::protocol::commitment::{Author, Opening, Width, salt};
 use crate::protocol::ids::{ChainId, Digest, Height, MemberId, PublicKey, SubnetId, hash};
 use crate::protocol::keys::{SecretKey, Signature};
 use crate::protocol::query::Answer;
 use crate::protocol::score_log::Entry;
-use crate::protocol::transaction::{Action, Class, Role, Transaction};
+use crate::protocol::transaction::Role;
 use crate::protocol::wire::{LogPiece, LogWish};
 use crate::store::kv::Kv;
 
@@ -47,8 +46,6 @@ pub const MAILBOX: usize = 256;
 const CHALLENGES_MAX: usize = 64;
 /// Subnets scored by one node.
 const SUBNETS_MAX: usize = 64;
-/// A weight transaction is valid for so many heights.
-const VALID_HEIGHTS: u64 = 20;
 /// How long the ledger may take to say a nonce.
 const LEDGER_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -106,8 +103,23 @@ pub struct Opinion {
 /// The reply to `ReadScores`.
 pub type Opinions = BTreeMap<SubnetId, BTreeMap<MemberId, Opinion>>;
 
+/// From api: how this validator looks after its seats.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadCare;
+
+/// The reply to `ReadCare`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Care {
+    /// Motes added to one seat's bond in sixteen epochs at most.
+    pub limit: u64,
+    /// By subnet: what was added in the last sixteen epochs, and whether this epoch's vector is left out because those
+    /// before were late.
+    pub seats: BTreeMap<SubnetId, (u64, bool)>,
+}
+
 heard! { "scorer":
     AnswersCollected => (), HeightFinalised => (), LogAsked => (), ReadLog => Option<LogPiece>, ReadScores => Opinions,
+    ReadCare => Care,
 }
 super::mail::stops! { Scorer }
 
@@ -128,6 +140,8 @@ pub struct Params {
     /// Milliseconds a miner has for a challenge.
     pub deadline_ms: u64,
     pub conduct: Conduct,
+    /// Motes added to one seat's bond in sixteen epochs at most; 0: never.
+    pub bond_top_up: u64,
     /// Where what is sealed is kept.
     pub shelf: Arc<dyn Kv>,
 }
@@ -149,6 +163,7 @@ pub struct Scorer {
     desks: BTreeMap<SubnetId, Desk>,
     in_flight: BTreeMap<u64, Round>,
     next_challenge: u64,
+    outbox: Outbox,
     /// When each challenge of our logs was last answered.
     answered: BTreeMap<(Height, u64), Height>,
 }
@@ -157,7 +172,7 @@ impl Scorer {
     pub fn new(params: Params, links: Links) -> Self {
         let shelf = Shelf::new(Arc::clone(&params.shelf));
         let (desks, in_flight, answered) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { params, links, shelf, desks, in_flight, next_challenge: 0, answered }
+        Self { params, links, shelf, desks, in_flight, next_challenge: 0, outbox: Outbox::default(), answered }
     }
 
     /// The subnet's desk, opened when the account first has a seat there and the task is known to this program. It goes
@@ -192,11 +207,12 @@ impl Scorer {
             .filter(|(id, _)| self.params.subnets.is_empty() || self.params.subnets.contains(id))
             .map(|(id, subnet)| (*id, subnet.task.clone()))
             .collect();
-        let mut actions = Vec::new();
+        let mut due = Vec::new();
         for (subnet, task) in subnets {
             let Some(seat) = Seat::of(state, subnet, &account) else { continue };
             let Some(desk) = self.desk(&seat, &task) else { continue };
             desk.open(seat.epoch);
+            desk.at = seat.height;
             let miners = state.members(subnet).filter(|(_, member)| member.role == Role::Miner);
             let miners: BTreeMap<MemberId, PublicKey> = miners.map(|(id, member)| (id, member.operator)).collect();
             let revealed = state.member(subnet, seat.member).and_then(|member| member.last_reveal);
@@ -204,12 +220,15 @@ impl Scorer {
             let age = seat.height.saturating_sub(revealed.unwrap_or(0)) as f64;
             metrics::gauge!("starling_weights_age_heights", "subnet" => subnet.to_string()).set(age);
             self.challenge(&seat, finalised.hash, miners);
-            actions.extend(self.reveal(&seat));
-            actions.extend(self.commit(&seat, state));
-            self.answers(&seat, state, &mut actions);
+            self.look_back(&seat);
+            due.extend(self.reveal(&seat));
+            due.extend(self.commit(&seat, state));
+            due.extend(self.top_up(&seat, state));
+            self.answers(&seat, state, &mut due);
+            self.attest(&seat, state, &mut due);
         }
-        if !actions.is_empty() {
-            self.send(actions, state.height(), context);
+        if !due.is_empty() {
+            self.send(due, context);
         }
     }
 
@@ -243,134 +262,13 @@ impl Scorer {
         }
     }
 
-    /// The reveal of the vector whose time has come, when it is due and not just sent.
-    fn reveal(&mut self, seat: &Seat) -> Option<Action> {
-        let epoch = seat.opening?;
-        let desk = self.desks.get_mut(&seat.subnet)?;
-        if !seat.unrevealed || desk.reveal_sent.is_some_and(|sent| seat.height < sent + RESEND_HEIGHTS) {
-            return None;
-        }
-        desk.reveal_sent = Some(seat.height);
-        if !self.params.conduct.reveals() {
-            return None;
-        }
-        let Some(Sealed { subnet, opening, .. }) = self.shelf.sealed(seat.subnet, epoch) else {
-            metrics::counter!("starling_weights_forfeited_total").increment(1);
-            tracing::warn!(subnet = %seat.subnet, epoch, "a commit of ours cannot be opened: its vector is lost");
-            return None;
-        };
-        Some(Action::WeightsReveal { subnet, mechanism: 0, epoch, member: seat.member, opening })
-    }
-
-    /// The commit of this epoch's vector, when it is due and not just sent.
-    fn commit(&mut self, seat: &Seat, state: &State) -> Option<Action> {
-        let desk = self.desks.get(&seat.subnet)?;
-        if !seat.commit_due() || desk.commit_sent.is_some_and(|sent| seat.height < sent + RESEND_HEIGHTS) {
-            return None;
-        }
-        let Seat { subnet, epoch, member, operator, version, .. } = *seat;
-        let Sealed { opening, .. } = match self.shelf.sealed(subnet, epoch) {
-            Some(sealed) => sealed,
-            None => self.seal(seat, state)?,
-        };
-        let desk = self.desks.get_mut(&subnet)?;
-        desk.last_row = opening.row.iter().copied().collect();
-        desk.commit_sent = Some(seat.height);
-        let chain = self.params.chain;
-        let by = Author { chain, subnet, mechanism: 0, period: epoch, validator: member, operator };
-        let hash = opening.commitment(&by);
-        Some(Action::WeightsCommit { subnet, mechanism: 0, epoch, member, version, hash })
-    }
-
-    /// Answers to challenges of our logs, those that were not just sent (D14).
-    fn answers(&mut self, seat: &Seat, state: &State, actions: &mut Vec<Action>) {
-        let Seat { subnet, member, height, .. } = *seat;
-        self.answered.retain(|(deadline, _), _| *deadline >= height);
-        let ours = |of: &LogChallenge| of.subnet == subnet && of.validator == member;
-        for (key, of) in state.range::<LogChallenge>((height, 0)..).filter(|(_, of)| ours(of)) {
-            if self.answered.get(key).is_some_and(|sent| height < sent + RESEND_HEIGHTS) {
-                continue;
-            }
-            self.answered.insert(*key, height);
-            let Some((leaf, path)) = self.shelf.log(subnet, of.period).and_then(|log| log.proof(of.entry)) else {
-                tracing::warn!(%subnet, epoch = of.period, entry = of.entry, "a challenged log is not on the shelf");
-                continue;
-            };
-            actions.push(Action::LogAnswer { deadline: key.0, number: key.1, leaf, path });
-        }
-    }
-
-    /// Makes this epoch's log and vector, once, and keeps both. `None`: there is nothing to say, or no way to keep it.
-    fn seal(&mut self, seat: &Seat, state: &State) -> Option<Sealed> {
-        let Seat { subnet, epoch, member, .. } = *seat;
-        let width = Width::of(state.subnet(subnet)?.rules.width);
-        let Params { chain, deadline_ms, samples, .. } = self.params;
-        let desk = self.desks.get_mut(&subnet).filter(|desk| !desk.is_sealed())?;
-        let rules = desk.rules(deadline_ms, samples, width);
-        let log = desk.seal(chain, subnet, member, rules);
-        if !desk.board.scores.is_empty() {
-            let sum: f64 = desk.board.scores.values().map(|score| part(*score)).sum();
-            let mean = sum / desk.board.scores.len() as f64;
-            metrics::gauge!("starling_miner_score_ratio", "subnet" => subnet.to_string()).set(mean);
-        }
-        let row = self.params.conduct.row(state, subnet, width, log.row());
-        if row.is_empty() {
-            return None;
-        }
-        let opening = Opening {
-            scorer_digest: log.head.scorer,
-            params_digest: rules.digest(),
-            log_root: log.root(),
-            log_len: log.leaf_count(),
-            width,
-            row,
-            salt: salt(&self.params.operator, &chain, subnet, 0, epoch),
-        };
-        let sealed = Sealed { subnet, epoch, opening };
-        match self.shelf.keep(&sealed, &log) {
-            Ok(()) => Some(sealed),
-            Err(error) => {
-                tracing::warn!(%subnet, epoch, %error, "a vector cannot be kept, so it is not committed");
-                None
-            }
-        }
-    }
-
-    /// Signs with the ledger's next nonces and publishes, in order.
-    fn send(&mut self, actions: Vec<Action>, height: Height, context: &mut Context<Self>) {
-        let account = self.params.account.public().into();
-        let view = ask(&self.links.read_ledger, ReadLedger { account: Some(account) }, LEDGER_DEADLINE);
-        context.spawn(view.into_actor(self).map(move |view, actor, _| {
-            let Ok(view) = view else { return };
-            for (nonce, action) in (view.next_nonce..).zip(actions) {
-                let kind = action.name();
-                let valid_until = height + VALID_HEIGHTS;
-                let mut transaction = Transaction { account, nonce, fee: 0, valid_until, action };
-                let weights = transaction.class() == Class::System;
-                if !weights {
-                    // The fee stands in a field of fixed width: the size does not depend on it.
-                    let bytes = transaction.signed_bytes();
-                    transaction.fee = apply::full_fee(&view.state, &transaction.action, bytes);
-                }
-                match transaction.sign(&actor.params.chain, &actor.params.account) {
-                    Ok(signed) => {
-                        tracing::debug!(kind, nonce, height, "publishing weights");
-                        let bytes = signed.encode();
-                        let outbound = if weights { Outbound::Weights(bytes) } else { Outbound::Transaction(bytes) };
-                        tell(&actor.links.publish, Publish(outbound));
-                    }
-                    Err(error) => tracing::warn!(kind, %error, "weights of ours do not make a transaction"),
-                }
-            }
-        }));
-    }
-
     /// Has the answers of a challenge judged off this thread, and puts them into the epoch's log.
     fn judge(&mut self, collected: AnswersCollected, context: &mut Context<Self>) {
         let Some(round) = self.in_flight.remove(&collected.challenge) else { return };
-        let Some(desk) = self.desks.get(&round.subnet) else { return };
+        let Some(desk) = self.desks.get_mut(&round.subnet) else { return };
         let (subnet, epoch, deadline_ms) = (round.subnet, round.epoch, self.params.deadline_ms);
         let entries = round.entries(self.params.chain, deadline_ms, collected.answers);
+        desk.saw(entries.iter().filter(|(_, answer)| answer.is_some()).map(|(entry, _)| entry.miner));
         let given =
             |(entry, answer): &(Entry, Option<Answer>)| Given { answer: answer.clone(), arrival: entry.arrival };
         let answers = entries.iter().map(given).collect();
@@ -443,5 +341,15 @@ impl Handler<ReadScores> for Scorer {
     type Result = MessageResult<ReadScores>;
     fn handle(&mut self, _: ReadScores, _: &mut Self::Context) -> Self::Result {
         MessageResult(self.opinions())
+    }
+}
+
+impl Handler<ReadCare> for Scorer {
+    type Result = MessageResult<ReadCare>;
+    fn handle(&mut self, _: ReadCare, _: &mut Self::Context) -> Self::Result {
+        let seat = |(subnet, desk): (&SubnetId, &Desk)| {
+            (*subnet, (self.shelf.topped_up(*subnet, desk.epoch), desk.seals == Some(false)))
+        };
+        MessageResult(Care { limit: self.params.bond_top_up, seats: self.desks.iter().map(seat).collect() })
     }
 }

@@ -1,8 +1,9 @@
 //! Where a validator keeps what it sealed: its openings until they are revealed, and its score logs for others to read.
 //!
 //! Everything is on disk before a commit goes out, so a crash between the two changes nothing: the same opening is found
-//! again (D2). Logs are kept for `EPOCHS_KEPT` epochs (D11) and given out in pieces of a bounded size. A row of the store
-//! that does not read any more is as none.
+//! again (D2). Logs are kept for `EPOCHS_KEPT` epochs (D11) and given out in pieces of a bounded size. What was added to a
+//! seat's bond is kept beside them, so that a restart does not begin a new allowance. A row of the store that does not
+//! read any more is as none.
 
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ pub const EPOCHS_KEPT: u64 = 18;
 const OPENING_BYTES_MAX: usize = 64 << 10;
 const OPENING: u8 = 0;
 const LOG: u8 = 1;
+const TOP_UP: u8 = 2;
+/// Epochs in which a seat's bond is added to at most once each, and within one allowance.
+pub const TOP_UP_EPOCHS: u64 = 16;
 
 /// A vector that is or will be committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +88,25 @@ impl Shelf {
         (epoch.saturating_sub(EPOCHS_KEPT)..epoch).rev().find_map(|epoch| self.log(subnet, epoch))
     }
 
+    /// Keeps what is about to be added to a seat's bond in an epoch, in motes.
+    ///
+    /// # Errors
+    /// The disk fails: then nothing may be added.
+    pub fn keep_top_up(&self, subnet: SubnetId, epoch: Epoch, amount: u64) -> Result<(), StoreError> {
+        self.kv.commit(&[Write::put(Table::Logs, key(subnet, epoch, TOP_UP), codec::encode(&amount))])
+    }
+
+    /// What was added to a seat's bond in an epoch, in motes.
+    pub fn top_up(&self, subnet: SubnetId, epoch: Epoch) -> Option<u64> {
+        codec::decode::<u64, 16>(&self.row(subnet, epoch, TOP_UP)?).ok()
+    }
+
+    /// What was added in this epoch and the fifteen before it, in motes.
+    pub fn topped_up(&self, subnet: SubnetId, epoch: Epoch) -> u64 {
+        let epochs = epoch.saturating_sub(TOP_UP_EPOCHS - 1)..=epoch;
+        epochs.filter_map(|epoch| self.top_up(subnet, epoch)).fold(0, u64::saturating_add)
+    }
+
     /// A piece of a log's bytes; `None` when it is not kept here or ends before the piece. The root must be named: nobody
     /// knows it before the reveal, and until then the log, which gives the row away, is nobody's.
     pub fn piece(&self, wish: &LogWish) -> Option<LogPiece> {
@@ -140,6 +163,18 @@ mod tests {
         assert_eq!(shelf.sealed(SubnetId(1), 0), None);
         assert_eq!(shelf.last_before(SubnetId(1), 39), Some(log(38, 2)));
         assert_eq!(shelf.last_before(SubnetId(2), 39), None);
+    }
+
+    #[test]
+    fn what_was_added_to_a_bond_is_remembered_for_sixteen_epochs() {
+        let kv = Arc::new(MemoryKv::new());
+        Shelf::new(kv.clone()).keep_top_up(SubnetId(1), 20, 7).unwrap();
+        let shelf = Shelf::new(kv);
+        shelf.keep_top_up(SubnetId(1), 22, 5).unwrap();
+        assert_eq!((shelf.top_up(SubnetId(1), 20), shelf.top_up(SubnetId(1), 21)), (Some(7), None));
+        let sums = [20, 22, 35, 36, 38].map(|epoch| shelf.topped_up(SubnetId(1), epoch));
+        assert_eq!(sums, [7, 12, 12, 5, 0]);
+        assert_eq!(shelf.topped_up(SubnetId(2), 22), 0);
     }
 
     #[test]

@@ -112,6 +112,28 @@ fn weights_wait_for_their_time_and_others_are_refused() {
 }
 
 #[test]
+fn a_free_transaction_that_waits_in_vain_gives_way_to_a_later_one() {
+    let mut world = World::new();
+    let mut pool = Mempool::default();
+    world.step(&[register(0, VISION, Role::Validator)]);
+    let commit = |world: &World, epoch: u64, later: u64| {
+        let (subnet, member) = (VISION, MemberId(0));
+        let action = Action::WeightsCommit { subnet, mechanism: 0, epoch, member, version: 0, hash: Digest::ZERO };
+        let mut transaction = world.transaction(0, action, 0);
+        transaction.valid_until += later;
+        world.sign(0, transaction).encode()
+    };
+    let (first, other, late) = (commit(&world, 2, 1), commit(&world, 2, 2), commit(&world, 2, 0));
+    assert_eq!(offer(&mut pool, &world, &first), Ok(true));
+    assert_eq!(offer(&mut pool, &world, &other), Err(Refusal::ReplacementTooLow { minimum: 1 }), "at once");
+    world.run_to(world.state.height() + 2);
+    assert_eq!(offer(&mut pool, &world, &late), Err(Refusal::ReplacementTooLow { minimum: 1 }), "it goes back");
+    assert_eq!(offer(&mut pool, &world, &other), Ok(true));
+    assert_eq!((pool.len(), pool.dropped().replaced), (1, 1));
+    assert_eq!(offer(&mut pool, &world, &first), Err(Refusal::ReplacementTooLow { minimum: 1 }));
+}
+
+#[test]
 fn what_can_no_longer_be_included_is_let_go_and_counted() {
     let mut world = World::new();
     let mut pool = Mempool::default();
