@@ -223,3 +223,84 @@ fn a_model_is_pulled_from_strangers_after_its_publisher_was_killed() {
     let (code, document) = swarm.run(&["--node", &asked, "model", "leaderboard", "--subnet", &subnet]);
     assert_eq!(code, 0, "{document}");
 }
+
+/// E7, E12-E17 from the command line: a market is opened, supported, changed, joined, left and closed again.
+#[test]
+fn a_market_is_opened_changed_and_closed_from_the_command_line() {
+    let swarm = Swarm::up("market", &["--validators", "1", "--miners", "1", "--pace", "300"]);
+    let home = swarm.dir.join("gateway").to_string_lossy().into_owned();
+    let act = |words: &[&str]| {
+        let mut all = vec!["--data-dir", &home, "--yes", "--timeout", "60"];
+        all.extend(words);
+        swarm.run(&all)
+    };
+    let did = |words: &[&str]| {
+        let (code, document) = act(words);
+        assert_eq!(code, 0, "{words:?}: {document}");
+        document["data"].clone()
+    };
+    let refused = |words: &[&str], exit: i32, part: &str| {
+        let (code, document) = act(words);
+        let error = &document["error"];
+        let said = format!("{} {}", error["message"].as_str().unwrap_or(""), error["help"].as_str().unwrap_or(""));
+        assert!(code == exit && said.contains(part), "{words:?}: {code} {document}");
+    };
+
+    let before = did(&["chain", "budget"]);
+    let lock: u64 = before["lock"].as_str().unwrap().parse().unwrap();
+    assert_eq!(before["subnets_open"], before["subnets"].as_array().unwrap().len());
+    refused(&["subnet", "create", "digits", "--task", "visoin"], 2, "did you mean \"vision\"");
+    refused(&["subnet", "create", "Digits", "--task", "vision"], 2, "a-z, 0-9");
+    refused(&["subnet", "create", "digits", "--task", "vision", "--max-lock", "1 STAR"], 8, "--max-lock");
+    did(&["subnet", "create", "digits", "--task", "vision", "--tempo", "4"]);
+    let shown = did(&["subnet", "show", "digits"]);
+    assert_eq!(shown["standing"]["owner"], shown["owner"]);
+    assert!(shown["owner"].is_string(), "{shown}");
+    let locked: u64 = shown["standing"]["lock"].as_str().unwrap().parse().unwrap();
+    assert!(locked > lock / 2 && locked <= lock, "{locked} of {lock}: it falls with time");
+    assert_eq!(did(&["chain", "budget"])["subnets_open"], before["subnets_open"].as_u64().unwrap() + 1);
+    refused(&["subnet", "create", "digits", "--task", "vision"], 8, "name");
+
+    refused(&["subnet", "update", "digits"], 2, "--set RULE=VALUE");
+    refused(&["subnet", "update", "digits", "--set", "slts=9"], 2, "did you mean slots");
+    did(&["subnet", "update", "digits", "--set", "price_min=2 STAR", "--set", "slots=1"]);
+    let announced = did(&["subnet", "show", "digits"])["standing"]["changes"].clone();
+    assert_eq!((&announced[0]["rule"], &announced[1]["then"]), (&"slots".into(), &"2 STAR".into()), "{announced}");
+    refused(&["subnet", "update", "digits", "--set", "slots=8"], 8, "");
+
+    refused(&["stake", "support", "digits=0"], 2, "1 to 65535");
+    refused(&["stake", "support", "digits=1"], 8, "");
+    let validator = swarm.dir.join("validator-1").to_string_lossy().into_owned();
+    let support = ["--data-dir", &validator, "--yes", "stake", "support", "digits=3", "vision=1"];
+    let (code, document) = swarm.run(&support);
+    assert_eq!(code, 0, "{document}");
+    let voices = did(&["chain", "budget"])["voices"].clone();
+    assert_eq!(voices[0]["parts"][0][1].as_f64(), Some(0.25), "{voices}");
+
+    refused(&["subnet", "register", "digits", "--max-price", "0.1"], 8, "--max-price");
+    did(&["subnet", "register", "digits", "--max-price", "5"]);
+    let list = did(&["subnet", "eviction-list", "digits"]);
+    assert_eq!((&list["miners"][0]["standing"], &list["exits"]), (&"waiting".into(), &0.into()), "{list}");
+    // One place from now on: the next has to wait, and may give up again.
+    swarm.wait("slots = 1 in force", Duration::from_secs(60), |_| {
+        did(&["subnet", "show", "digits"])["standing"]["slots"] == 1
+    });
+    let queues = ["--data-dir", &validator, "--yes", "subnet", "register", "digits"];
+    let (code, document) = swarm.run(&queues);
+    assert_eq!(code, 0, "{document}");
+    assert_eq!(did(&["subnet", "eviction-list", "digits"])["queue"].as_array().map(Vec::len), Some(1));
+    let (code, document) = swarm.run(&["--data-dir", &validator, "--yes", "subnet", "unqueue", "digits"]);
+    assert_eq!(code, 0, "{document}");
+    refused(&["subnet", "unqueue", "digits"], 4, "no registration");
+    did(&["subnet", "leave", "digits"]);
+    swarm.wait("its place is free", Duration::from_secs(60), |_| did(&["subnet", "show", "digits"])["miners"] == 0);
+    refused(&["subnet", "leave", "digits"], 4, "no such seat");
+
+    refused(&["subnet", "match", "digits"], 8, "nobody wants");
+    refused(&["subnet", "cancel"], 4, "no creation");
+    did(&["subnet", "close", "digits"]);
+    assert!(did(&["subnet", "show", "digits"])["standing"]["closing"].is_u64());
+    let gone = |_: &Swarm| act(&["subnet", "show", "digits"]).0 == 4;
+    swarm.wait("the end of the subnet", Duration::from_secs(90), gone);
+    swarm.supply_holds();
+}

@@ -9,10 +9,10 @@ pub use crate::actors::query_dispatcher::{AnswerStream, Frame, QueryError, Query
 use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
-    HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, NodeStatus,
-    PeersReport, Readiness, ReplayReport, StakeReport, StatementReport, SubmitReport, SubnetReport, SupplyReport,
-    TransactionReport, WeightsReport, WhyReport,
+    AccountReport, ArtifactReport, BudgetReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport,
+    HeadReport, HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow,
+    NodeStatus, PeersReport, Readiness, ReplayReport, StakeReport, StandingReport, StatementReport, SubmitReport,
+    SubnetReport, SupplyReport, TransactionReport, WeightsReport, WhyReport,
 };
 
 /// Why a node could not tell something.
@@ -65,6 +65,10 @@ pub trait Backend: Send + Sync + 'static {
     async fn supply(&self) -> Result<SupplyReport, ReadError>;
     async fn subnets(&self) -> Result<Vec<SubnetReport>, ReadError>;
     async fn subnet(&self, subnet: SubnetId) -> Result<SubnetReport, ReadError>;
+    /// What a place costs there, who may lose one, and what its owner announced.
+    async fn standing(&self, subnet: SubnetId) -> Result<StandingReport, ReadError>;
+    /// What the current term may mint.
+    async fn budget(&self) -> Result<BudgetReport, ReadError>;
     async fn metagraph(&self, subnet: SubnetId) -> Result<MetagraphReport, ReadError>;
     async fn weights(&self, subnet: SubnetId) -> Result<WeightsReport, ReadError>;
     /// The reveals of the last so many epochs, the newest first.

@@ -98,6 +98,15 @@ async fn subnet(node: Node, name: web::Path<String>) -> Reply {
     told(node.subnet(id).await)
 }
 
+async fn standing(node: Node, name: web::Path<String>) -> Reply {
+    let id = subnet_id(node.get_ref(), &name).await?;
+    told(node.standing(id).await)
+}
+
+async fn budget(node: Node) -> Reply {
+    told(node.budget().await)
+}
+
 async fn metagraph(node: Node, name: web::Path<String>) -> Reply {
     let id = subnet_id(node.get_ref(), &name).await?;
     told(node.metagraph(id).await)
@@ -168,7 +177,8 @@ async fn submit(node: Node, request: HttpRequest, payload: web::Payload) -> Repl
 pub(super) async fn index() -> HttpResponse {
     let text = "A starling node.\n\n/livez  /readyz?verbose  /metrics\n/api/v1/status  head  checkpoint/{height}  tx/{id}  \
                 account/{id}  accounts/{id}/stake  \
-                accounts/{id}/statement  fees\n/api/v1/committee  supply  subnets  subnets/{name}  subnets/{name}/metagraph  \
+                accounts/{id}/statement  fees\n/api/v1/committee  supply  budget  subnets  subnets/{name}  subnets/{name}/metagraph  \
+                subnets/{name}/standing  \
                 subnets/{name}/why/{member}  \
                 weights/{name}  weights/{name}/history  replay/{name}/{epoch}  duties  peers  miner\n/api/v1/models  \
                 models/{id}  artifacts  artifacts/{id}\n";
@@ -190,9 +200,11 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(get("/fees").get(fees))
         .service(get("/committee").get(committee))
         .service(get("/supply").get(supply))
+        .service(get("/budget").get(budget))
         .service(get("/subnets").get(subnets))
         .service(get("/subnets/{name}").get(subnet))
         .service(get("/subnets/{name}/metagraph").get(metagraph))
+        .service(get("/subnets/{name}/standing").get(standing))
         .service(get("/subnets/{name}/why/{member}").get(why))
         .service(get("/weights/{name}").get(weights))
         .service(get("/weights/{name}/history").get(history))

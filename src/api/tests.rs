@@ -119,6 +119,12 @@ impl Backend for Fixed {
     async fn subnet(&self, subnet: SubnetId) -> Result<SubnetReport, ReadError> {
         self.subnets().await?.into_iter().find(|s| s.id == subnet).map_or_else(|| missing("subnet"), Ok)
     }
+    async fn standing(&self, subnet: SubnetId) -> Result<StandingReport, ReadError> {
+        Ok(StandingReport { subnet, ..Default::default() })
+    }
+    async fn budget(&self) -> Result<BudgetReport, ReadError> {
+        Ok(BudgetReport::default())
+    }
     async fn metagraph(&self, subnet: SubnetId) -> Result<MetagraphReport, ReadError> {
         Ok(MetagraphReport { subnet, ..Default::default() })
     }
@@ -265,6 +271,8 @@ async fn the_explorer_answers_and_its_errors_have_one_shape() {
     assert_eq!(value(&get("/api/v1/supply").await.1)["total"], "18446744073709551615");
     assert_eq!(value(&get("/api/v1/subnets/text").await.1)["id"], 1);
     assert_eq!(value(&get("/api/v1/subnets/1/metagraph").await.1)["subnet"], 1);
+    assert_eq!(value(&get("/api/v1/subnets/text/standing").await.1)["subnet"], 1);
+    assert_eq!(value(&get("/api/v1/budget").await.1)["unminted"], "0");
     for (path, status, code) in [
         ("/api/v1/checkpoint/9", 404, "not_found"),
         ("/api/v1/checkpoint/x", 400, "invalid_request_error"),

@@ -34,6 +34,8 @@ pub enum Chain {
     Committee,
     /// All the money there is, and whether it adds up
     Supply,
+    /// What the current term may mint: for the committee, for burned fees, and for support
+    Budget,
 }
 
 impl Chain {
@@ -45,6 +47,7 @@ impl Chain {
             Self::Account { account } => account_reply(context, &account),
             Self::Committee => committee(context),
             Self::Supply => supply(context),
+            Self::Budget => super::market::budget(context),
         }
     }
 }

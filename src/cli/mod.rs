@@ -16,6 +16,7 @@ pub mod error;
 pub mod explain;
 pub mod init;
 pub mod key;
+pub mod market;
 pub mod miner;
 pub mod model;
 pub mod mutate;

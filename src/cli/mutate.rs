@@ -12,13 +12,13 @@ use super::client::Client;
 use super::context::{Context, Wait, pause};
 use super::error::{CliError, Exit};
 use super::output::Reply;
-use super::subnet::{Register, SeatRole, segment};
+use super::subnet::segment;
 use crate::protocol::artifact::publish::ModelPublish;
-use crate::protocol::ids::{AccountId, Epoch, MemberId, NodeId};
+use crate::protocol::ids::{AccountId, Epoch, MemberId};
 use crate::protocol::report::{
-    AccountReport, FeesReport, Motes, NodeStatus, SubmitReport, SubnetReport, TransactionReport, TransactionState,
+    AccountReport, FeesReport, Motes, SubmitReport, SubnetReport, TransactionReport, TransactionState,
 };
-use crate::protocol::transaction::{Action, Class, Role, Transaction};
+use crate::protocol::transaction::{Action, Class, Transaction};
 use crate::protocol::units::MOTES_PER_STAR;
 use crate::store::keystore::{KeyInfo, KeyKind};
 
@@ -94,28 +94,6 @@ pub fn stake(context: &Context, amount: u64) -> Result<Reply, CliError> {
 /// See `send`.
 pub fn act(context: &Context, what: String, leaves: u64, action: Action) -> Result<Reply, CliError> {
     send(context, what, leaves, action)
-}
-
-/// Takes a seat in a subnet.
-///
-/// # Errors
-/// There is no such subnet, and see `send`.
-pub fn register(context: &Context, wanted: &Register) -> Result<Reply, CliError> {
-    let client = context.client()?;
-    let subnet: SubnetReport = client.get(&format!("/api/v1/subnets/{}", segment(&wanted.subnet)?))?;
-    let operator: NodeId = match &wanted.node_id {
-        Some(text) => text.parse().map_err(|e| CliError::usage(format!("--node-id {text}: {e}")))?,
-        None => client.get::<NodeStatus>("/api/v1/status")?.node,
-    };
-    let (role, word) = match wanted.role {
-        SeatRole::Miner => (Role::Miner, "miner"),
-        SeatRole::Validator => (Role::Validator, "validator"),
-    };
-    let price = subnet.registration_price;
-    let what =
-        format!("take a {word}'s seat in {} for at most {price}, served by node {}", subnet.name, operator.short());
-    let operator = crate::protocol::ids::PublicKey(operator.0);
-    send(context, what, price.0, Action::Register { subnet: subnet.id, role, operator, max_bond: price.0 })
 }
 
 /// Records a model, or a seal over one.

@@ -42,6 +42,8 @@ pub enum Stake {
         /// In hundredths of a percent, at most 1800; it falls at once and rises slowly
         take_bp: u16,
     },
+    /// Say which subnets the account's stake wants the network to pay
+    Support(super::market::Support),
     /// What stake brought
     Rewards,
     /// What was taken out of pools and is held
@@ -97,6 +99,7 @@ impl Stake {
                 let what = format!("keep {}.{:02} % of rewards", take_bp / 100, take_bp % 100);
                 mutate::act(context, what, 0, Action::SetTake { take_bp })
             }
+            Self::Support(of) => super::market::support(context, &of),
             Self::Rewards => super::statement::rewards(context),
             Self::Unbonding => unbonding(context),
             Self::List => list(context),

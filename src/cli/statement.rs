@@ -94,6 +94,15 @@ fn adds_up(s: &StatementReport) -> bool {
     Purse::ALL.iter().all(|purse| sums.get(purse).copied().unwrap_or(0) == closing(purse))
 }
 
+/// How many lines an account's whole statement has, and whether they make what it holds, purse by purse.
+///
+/// # Errors
+/// No node, or it does not tell.
+pub fn audit(client: &Client, account: &AccountId) -> Result<(usize, bool), CliError> {
+    let whole = fetch(client, account, 0, None)?;
+    Ok((whole.lines.len(), whole.ok && adds_up(&whole)))
+}
+
 /// What the statement shows wrong: the proof of a line against the genesis file, by rule of the light client.
 ///
 /// # Errors

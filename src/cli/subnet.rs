@@ -1,12 +1,13 @@
 //! `subnet`: the markets, who is in them, and how to join one.
 
 use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
 
 use super::context::Context;
 use super::error::CliError;
-use super::mutate;
+use super::market;
 use super::output::{Reply, Table, maybe};
-use crate::protocol::report::{MetagraphReport, MetagraphRow, Motes, SubnetReport};
+use crate::protocol::report::{MetagraphReport, MetagraphRow, Motes, StandingReport, SubnetReport};
 
 #[derive(Subcommand, Debug)]
 pub enum Subnet {
@@ -22,8 +23,33 @@ pub enum Subnet {
         /// Name or number
         subnet: String,
     },
-    /// Take a seat in a subnet
+    /// Take a seat in a subnet, or wait for one
     Register(Register),
+    /// Give up a registration that waits for a place
+    Unqueue(market::Unqueue),
+    /// Give up a seat
+    Leave(market::Leave),
+    /// Who may lose their place, and who waits for one
+    EvictionList {
+        /// Name or number
+        subnet: String,
+    },
+    /// Open a new subnet, or wait for the place of one
+    Create(market::Create),
+    /// Change the rules of an own subnet, with notice, or hand it over
+    Update(market::Update),
+    /// Announce the end of an own subnet
+    Close {
+        /// Name or number
+        subnet: String,
+    },
+    /// Keep an own subnet whose place somebody wants, by locking as much
+    Match {
+        /// Name or number
+        subnet: String,
+    },
+    /// Give up an own creation that waits for a place
+    Cancel,
 }
 
 #[derive(Args, Debug)]
@@ -36,6 +62,9 @@ pub struct Register {
     /// The node that answers, by its id [default: the node asked]
     #[arg(long, value_name = "NODE")]
     pub node_id: Option<String>,
+    /// The most it may cost, in STAR [default: what it costs now]
+    #[arg(long, value_name = "STAR")]
+    pub max_price: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -51,7 +80,15 @@ impl Subnet {
             Self::List => list(context),
             Self::Show { subnet } => show(context, &subnet),
             Self::Metagraph { subnet } => metagraph(context, &subnet),
-            Self::Register(register) => mutate::register(context, &register),
+            Self::Register(register) => market::register(context, &register),
+            Self::Unqueue(of) => market::unqueue(context, &of),
+            Self::Leave(of) => market::leave(context, &of),
+            Self::EvictionList { subnet } => market::eviction_list(context, &subnet),
+            Self::Create(of) => market::create(context, &of),
+            Self::Update(of) => market::update(context, &of),
+            Self::Close { subnet } => market::close(context, &subnet),
+            Self::Match { subnet } => market::matched(context, &subnet),
+            Self::Cancel => market::cancel(context),
         }
     }
 }
@@ -95,6 +132,7 @@ fn list(context: &Context) -> Result<Reply, CliError> {
 
 fn show(context: &Context, subnet: &str) -> Result<Reply, CliError> {
     let s: SubnetReport = context.client()?.get(&format!("/api/v1/subnets/{}", segment(subnet)?))?;
+    let door: StandingReport = context.client()?.get(&format!("/api/v1/subnets/{}/standing", s.id))?;
     let left = s.epoch_ends.to_string();
     let facts = [
         ("number", s.id.to_string()),
@@ -106,11 +144,19 @@ fn show(context: &Context, subnet: &str) -> Result<Reply, CliError> {
         ("pays", format!("{} each epoch", s.emission_per_epoch)),
         ("miners", s.miners.to_string()),
         ("validators", s.validators.to_string()),
-        ("seats", s.members_max.to_string()),
-        ("a seat costs", s.registration_price.to_string()),
         ("staked", s.staked.to_string()),
     ];
-    let reply = Reply::of(&s).line(format!("Subnet {}", s.name)).facts(facts);
+    let facts = facts.into_iter().chain(market::facts(&door));
+    // What scripts read stands where it stood; the doors stand beside it.
+    let mut data = json!(s);
+    if let Some(fields) = data.as_object_mut() {
+        fields.insert("standing".to_owned(), json!(door));
+    }
+    let reply = Reply::of(&data).line(format!("Subnet {}", s.name)).facts(facts);
+    let reply = match door.changes.is_empty() {
+        true => reply,
+        false => reply.heading("Announced changes").table(market::changes_table(&door)),
+    };
     let reply = if s.parameters.is_empty() { reply } else { reply.heading("Parameters").facts(s.parameters.clone()) };
     Ok(reply.hint(format!("starling subnet metagraph {}   who is in it", s.name)))
 }

@@ -28,10 +28,11 @@ use crate::protocol::hello::Roles;
 use crate::protocol::ids::{AccountId, Digest, Epoch, Height, MemberId, NodeId, SubnetId};
 use crate::protocol::query::Ask;
 use crate::protocol::report::{
-    AccountReport, ArtifactReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport, HeadReport,
-    HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow, Moment,
-    NodeState, NodeStatus, PeersReport, Readiness, ReadinessCheck, ReplayReport, Share, StakeReport, StatementReport,
-    SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport, WhyReport,
+    AccountReport, ArtifactReport, BudgetReport, CheckpointReport, CommitteeReport, DutiesReport, FeesReport,
+    HeadReport, HistoryReport, LineProofReport, MetagraphReport, MinerReport, ModelDetail, ModelReport, ModelRow,
+    Moment, NodeState, NodeStatus, PeersReport, Readiness, ReadinessCheck, ReplayReport, Share, StakeReport,
+    StandingReport, StatementReport, SubmitReport, SubnetReport, SupplyReport, TransactionReport, WeightsReport,
+    WhyReport,
 };
 use crate::protocol::transaction::{Class, Role, SignedTransaction};
 
@@ -270,6 +271,14 @@ impl Backend for Asks {
 
     async fn subnet(&self, subnet: SubnetId) -> Result<SubnetReport, ReadError> {
         self.view(None).await?.subnet(subnet).map_err(read_error)
+    }
+
+    async fn standing(&self, subnet: SubnetId) -> Result<StandingReport, ReadError> {
+        self.view(None).await?.standing(subnet).map_err(read_error)
+    }
+
+    async fn budget(&self) -> Result<BudgetReport, ReadError> {
+        Ok(self.view(None).await?.budget())
     }
 
     async fn metagraph(&self, subnet: SubnetId) -> Result<MetagraphReport, ReadError> {

@@ -399,7 +399,11 @@ fn scoring(config: &Config, state: &State, kv: &Arc<dyn Kv>) -> Result<Scoring, 
     };
     let amount = &config.validator.bond_top_up;
     let bond_top_up = parse_star(amount).map_err(|e| {
-        StartError::new(3, format!("validator.bond_top_up = {amount:?}: {e}"), "write an amount like \"10 STAR\", or \"0\"")
+        StartError::new(
+            3,
+            format!("validator.bond_top_up = {amount:?}: {e}"),
+            "write an amount like \"10 STAR\", or \"0\"",
+        )
     })?;
     Ok(Scoring {
         subnets,

@@ -5,6 +5,7 @@
 //! in 53 bits; times are RFC 3339 in UTC; digests and keys are lower-case hex.
 
 mod account;
+mod market;
 mod models;
 mod values;
 mod why;
@@ -18,6 +19,7 @@ pub use account::{
     DelegationReport, LineProofReport, PoolReport, PurseReport, StakeReport, StatementLine, StatementReport,
     UnbondingReport,
 };
+pub use market::{BudgetReport, ChallengerRow, GrantRow, QueueRow, RuleChange, StandingReport, StandingRow, VoiceRow};
 pub use models::{ArtifactReport, ArtifactState, ModelDetail, ModelRow};
 pub use values::{Moment, Motes, Share};
 pub use why::{SeenEntry, SeenRow, WhyReport, WhyRow};

@@ -5,6 +5,7 @@
 //! that of the last durable final checkpoint; a store that cannot be written ends the process.
 
 pub mod archive;
+mod market;
 pub mod report;
 pub mod statement;
 

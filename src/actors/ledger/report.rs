@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::View;
 use super::archive::ArchiveError;
 use crate::ledger::apply::PAID_BYTES_MAX;
+use crate::ledger::economy::rows::Charter;
 use crate::ledger::receipt::Code;
 use crate::ledger::rows::{Member, Pool, Shares, Subnet, Vector};
 use crate::ledger::view::MetagraphRow as LedgerRow;
@@ -281,7 +282,7 @@ impl View {
             name: subnet.name.clone(),
             task: subnet.task.clone(),
             kind: "service".to_owned(),
-            owner: None,
+            owner: self.state.get::<Charter>(&id).and_then(|charter| charter.owner),
             tempo: subnet.rules.tempo,
             epoch: subnet.epoch,
             epoch_ends: subnet.next_open,

@@ -14,6 +14,7 @@ use super::ready::{Scene, interrupted};
 use super::record::{NodeRecord, Record};
 use super::summary::{Known, Observed, Tally};
 use crate::cli::error::CliError;
+use crate::cli::statement;
 use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
 use crate::ml::engine::random::RandomEngine;
 use crate::ml::engine::{Control, Engine};
@@ -109,6 +110,7 @@ pub fn watch(scene: &mut Scene<'_>, heights: Height) -> Result<Observed, CliErro
         }
     }
     note_tables(&mut seen, &scene.record.wishes, scene.eyes);
+    note_statements(&mut seen, scene.record, scene.eyes);
     seen.seconds = began.elapsed().as_secs();
     seen.tally = asking.finish();
     scene.progress.done(&format!("height {} is final", seen.height));
@@ -154,6 +156,22 @@ fn note_tables(seen: &mut Observed, wishes: &Wishes, eyes: &Eyes) {
         && let Ok(subnets) = client.get::<Vec<SubnetReport>>("/api/v1/subnets")
     {
         seen.kinds = subnets.into_iter().map(|s| (s.id, s.kind)).collect();
+    }
+}
+
+/// Adds up the statement of every account once.
+fn note_statements(seen: &mut Observed, record: &Record, eyes: &Eyes) {
+    let Some(client) = eyes.any("validator") else { return };
+    let accounts: BTreeSet<AccountId> = record.nodes.iter().map(|node| node.account).collect();
+    for account in accounts {
+        match statement::audit(client, &account) {
+            Ok((lines, ok)) => {
+                seen.statements.accounts += 1;
+                seen.statements.lines += u64::try_from(lines).unwrap_or(u64::MAX);
+                seen.statements.differences += u64::from(!ok);
+            }
+            Err(error) => seen.failures.push(format!("the statement of {} is not told: {error}", account.short())),
+        }
     }
 }
 

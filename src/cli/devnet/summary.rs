@@ -25,6 +25,7 @@ pub struct Summary {
     pub finality_ms: Quantiles,
     pub rss_bytes_max: u64,
     pub supply: Supply,
+    pub statements: Statements,
     pub queries: Tally,
     pub subnets: Vec<SubnetSummary>,
     /// What is not as it must be, in words; empty when all is well.
@@ -45,6 +46,15 @@ pub struct Supply {
     pub minted: Motes,
     pub burned: Motes,
     pub total: Motes,
+}
+
+/// Whether every account's lines make what it holds (E21).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Statements {
+    pub accounts: u64,
+    pub lines: u64,
+    /// Accounts whose lines do not.
+    pub differences: u64,
 }
 
 /// Questions through the gateway. Each has one outcome.
@@ -121,6 +131,7 @@ pub struct Observed {
     pub finality_ms: BTreeMap<(String, Height), u64>,
     pub rss_bytes_max: u64,
     pub supply: SupplyReport,
+    pub statements: Statements,
     pub tally: Tally,
     /// The last look at each subnet in each of its epochs.
     pub tables: BTreeMap<(SubnetId, Epoch), MetagraphReport>,
@@ -238,6 +249,7 @@ pub fn summarise(seen: Observed, known: &BTreeMap<AccountId, Known>) -> Summary 
         },
         rss_bytes_max: seen.rss_bytes_max,
         supply,
+        statements: seen.statements,
         queries: seen.tally,
         subnets,
         failures: seen.failures,
@@ -252,6 +264,11 @@ fn judge(summary: &Summary) -> Vec<String> {
     let mut failures = Vec::new();
     if !summary.supply.ok {
         failures.push("the supply is not what genesis, minting and burning make it".to_owned());
+    }
+    let statements = &summary.statements;
+    if statements.differences > 0 {
+        let (wrong, all) = (statements.differences, statements.accounts);
+        failures.push(format!("{wrong} of {all} accounts hold something else than their statements say"));
     }
     let queries = &summary.queries;
     if queries.failed > 0 || (queries.asked > 0 && queries.answered == 0) {
@@ -357,12 +374,14 @@ mod tests {
         let tables: Vec<_> = (1..4).map(|e| table(e, vec![row(1, 40, 400), row(2, 54, 540), row(3, 6, 60)])).collect();
         let mut observed = seen(tables.clone());
         observed.supply.ok = false;
+        observed.statements = Statements { accounts: 9, lines: 40, differences: 2 };
         observed.tally = Tally { asked: 3, answered: 2, failed: 1, reasons: vec!["no miner".into()] };
         observed.failures.push("miner-1 has ended".into());
         let people = known(&[(1, 0.9, "honest"), (2, 0.5, "honest"), (3, 0.1, "random")]);
         let failures = summarise(observed, &people).failures;
-        assert_eq!(failures.len(), 5, "{failures:#?}");
-        for (failure, part) in failures.iter().zip(["ended", "supply", "1 of 3", "0.50 only", "m3 guesses"]) {
+        assert_eq!(failures.len(), 6, "{failures:#?}");
+        let parts = ["ended", "supply", "2 of 9 accounts", "1 of 3", "0.50 only", "m3 guesses"];
+        for (failure, part) in failures.iter().zip(parts) {
             assert!(failure.contains(part), "{failure}");
         }
         // Too early to judge pay.
@@ -414,6 +433,9 @@ mod tests {
             "/supply/minted",
             "/supply/burned",
             "/supply/total",
+            "/statements/accounts",
+            "/statements/lines",
+            "/statements/differences",
             "/queries/asked",
             "/queries/answered",
             "/queries/failed",

@@ -180,6 +180,13 @@ fn report(summary: &Summary, record: &Record, ready_ms: u64) -> Reply {
                 supply.burned
             ),
         ),
+        (
+            "statements",
+            format!(
+                "{} lines of {} accounts, {} differ from what is held",
+                summary.statements.lines, summary.statements.accounts, summary.statements.differences
+            ),
+        ),
         ("memory", format!("{} at most in one node", size(summary.rss_bytes_max))),
     ]);
     for subnet in &summary.subnets {
