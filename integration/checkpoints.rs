@@ -1,5 +1,6 @@
 //! Finality among real nodes: silence, lies, crashes, cuts, bad weather, latecomers.
 
+use starling::ledger::offence::Offence;
 use starling::net::memory::Weather;
 use starling::protocol::chance::Chance;
 
@@ -70,6 +71,21 @@ fn a_key_that_runs_twice_is_accused_and_nothing_forks() {
             accused += world.standing(of).await.evidence.len();
         }
         assert!(accused > 0, "two copies of one key signed for 25 heights and nobody saw a contradiction");
+        // Whoever saw it brings it before the ledger, where it costs the stake of that key (C47).
+        let before = world.view(0).await.state.stake(&world.account(3));
+        for of in [0, 1, 2] {
+            world.accuse(of).await;
+        }
+        let tip = world.height(0).await;
+        world.reach(&[0, 1, 2], tip + 4, 60).await;
+        let state = world.view(1).await.state;
+        assert_eq!(state.range::<Offence>(..).count(), 1, "one signer, one term, one penalty");
+        // A quarter of all weight offended: three quarters of it go.
+        assert_eq!(state.stake(&world.account(3)), before - before / 4 * 3);
+        world.check().await;
+        for of in [0, 1, 2] {
+            assert_eq!(world.accuse(of).await, 0, "it stands already");
+        }
     });
 }
 

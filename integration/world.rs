@@ -25,9 +25,10 @@ use starling::ml::engine::random::RandomEngine;
 use starling::ml::task::MinerSpec;
 use starling::net::memory::{Hub, Weather};
 use starling::net::{self, Transport};
+use starling::node::accuse::Accuser;
 use starling::node::journal::Records;
 use starling::node::miners::{self, Miner};
-use starling::node::{Keeping, Keys, Node, Parts, Scoring, committee_of};
+use starling::node::{Keeping, Keys, Node, Parts, Scoring};
 use starling::protocol::chance::Chance;
 use starling::protocol::genesis::{Genesis, GenesisAccount, GenesisSubnet, GenesisVoter};
 use starling::protocol::hello::Roles;
@@ -250,7 +251,7 @@ impl World {
     pub fn start(&self, of: usize) {
         let mut citizen = self.citizens[of].borrow_mut();
         assert!(citizen.node.is_none(), "seed {}: citizen {of} is up already", self.seed);
-        let committee = committee_of(&self.genesis).expect("a committee");
+        let committee = self.genesis.first_committee().expect("a committee");
         let alive = Arc::new(AtomicBool::new(true));
         let kv: Arc<dyn Kv> = Arc::new(Mortal { inner: citizen.kv.clone(), alive: Arc::clone(&alive) });
         let shelf = Arc::clone(&kv);
@@ -434,6 +435,13 @@ impl World {
         submitted.id
     }
 
+    /// Has a citizen bring before the ledger what its consensus saw; how much that was.
+    pub async fn accuse(&self, of: usize) -> usize {
+        let key = self.citizens[of].borrow().keys.account.clone().expect("an account");
+        let accuser = self.with_node(of, |node| Accuser::of(node, self.genesis.chain_id(), key));
+        accuser.look().await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed))
+    }
+
     /// Puts a transfer to itself into a citizen's own pool and tells nobody.
     pub async fn mutter(&self, of: usize) {
         let (view, account) = (self.view(of).await, self.account(of));
@@ -528,7 +536,7 @@ impl World {
             let standing = self.standing(of).await;
             assert!(!standing.halted, "seed {seed}: {of} has halted");
             for evidence in &standing.evidence {
-                let committee = committee_of(&self.genesis).expect("a committee");
+                let committee = self.genesis.first_committee().expect("a committee");
                 let accused = committee.get(evidence.signer()).expect("a member").key;
                 let by_outlaw = outlaws.iter().any(|outlaw| {
                     self.citizens[*outlaw].borrow().keys.consensus.as_ref().is_some_and(|key| key.public() == accused)

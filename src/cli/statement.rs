@@ -14,7 +14,6 @@ use super::client::Client;
 use super::context::Context;
 use super::error::CliError;
 use super::output::{Reply, Table, maybe};
-use crate::node::committee_of;
 use crate::protocol::checkpoint::{Certificate, Header, VoteKind};
 use crate::protocol::codec;
 use crate::protocol::committee::CommitteeContext;
@@ -211,7 +210,7 @@ fn verify(context: &Context, client: &Client, s: &StatementReport) -> Result<usi
     let path = context.config()?.genesis_path();
     let bytes = std::fs::read(&path).map_err(|e| CliError::file(&path, &e))?;
     let genesis = Genesis::parse(&bytes).map_err(|e| CliError::failed(format!("{}: {e}", path.display())))?;
-    let committee = committee_of(&genesis).map_err(|e| CliError::failed(e.to_string()))?;
+    let committee = genesis.first_committee().map_err(|e| CliError::failed(e.to_string()))?;
     let trust = CommitteeContext::new(genesis.chain_id(), committee);
     let wrong = |line: &StatementLine, why: String| {
         CliError::failed(format!("line {} at height {} is not proved: {why}", line.index, line.height))

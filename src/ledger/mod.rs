@@ -19,6 +19,7 @@ pub mod judging;
 pub mod mempool;
 pub mod models;
 pub mod money;
+pub mod offence;
 pub mod receipt;
 pub mod records;
 pub mod relation;

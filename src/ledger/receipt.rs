@@ -136,6 +136,10 @@ pub enum Code {
     UnknownChallenge = 69,
     #[error("that is not the entry of the log, or its path does not lead to the root")]
     WrongEntry = 70,
+    #[error("the votes do not contradict each other, or are of no committee that is kept")]
+    ProvesNothing = 71,
+    #[error("the member was accused in that term already")]
+    AccusedAlready = 72,
     #[error("the subnet has this artifact already")]
     ModelKnown = 80,
     #[error("the subnet does not know the parent")]

@@ -15,6 +15,7 @@ use super::economy::rows::{Attested, Charter, Purse, Queued, Support, Treasury};
 use super::incentive::EpochResult;
 use super::judging::{Agreed, Close, LogChallenge, ScoreSource, Seat, Window};
 use super::models::{Model, Seal};
+use super::offence::{Offence, Voter};
 use super::records::Records;
 use super::rows::{
     Account, Bonds, Chain, Channel, Commit, Due, DueReason, Ending, Member, Move, Owed, Pool, Row, Shares, Subnet,
@@ -23,7 +24,7 @@ use super::rows::{
 use super::table::{Key, RowKey, Table};
 use super::tree::{Change, Proof, Tree, value_digest};
 use crate::protocol::genesis::Genesis;
-use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, SubnetId, hash};
+use crate::protocol::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, SubnetId, Term, hash};
 use crate::protocol::layout::{LayoutError, Reader};
 use crate::protocol::parameters::Parameters;
 use crate::protocol::transaction::Role;
@@ -175,6 +176,8 @@ tables! {
     45 log_challenges: (Height, u64) => LogChallenge;
     50 models: (SubnetId, Digest) => Model;
     51 seals: (SubnetId, AccountId) => Seal;
+    60 voters: (Term, u64) => Voter;
+    61 offences: (Term, u64) => Offence;
 }
 
 fn index_member(state: &mut State, key: &(SubnetId, MemberId), before: Option<&Member>, after: Option<&Member>) {
@@ -282,6 +285,10 @@ impl State {
             );
         }
         super::economy::genesis(&mut state, genesis);
+        // A genesis whose voters are no committee makes no node; it has nobody to accuse.
+        if let Ok(committee) = genesis.first_committee() {
+            super::offence::seat(&mut state, &committee);
+        }
         // The genesis check bounds the sum by the supply cap, which fits.
         state.supply.genesis = u64::try_from(genesis.issued()).unwrap_or(u64::MAX);
         state.plant();

@@ -4,6 +4,7 @@
 //! starts them leaf first. The same function serves a process on real sockets and a node in a world of virtual time: they
 //! differ in the transport, the stores and the clock they put into `Parts`, in nothing else.
 
+pub mod accuse;
 pub mod asks;
 pub mod journal;
 pub mod judging;
@@ -36,7 +37,7 @@ use crate::consensus::{self, Machine, Record};
 use crate::ledger::state::State;
 use crate::net::{Command, EventSink, NetError, Transport};
 use crate::protocol::chance::Chance;
-use crate::protocol::committee::{Committee, CommitteeError, CommitteeMember};
+use crate::protocol::committee::Committee;
 use crate::protocol::genesis::Genesis;
 use crate::protocol::hello::Roles;
 use crate::protocol::ids::{Digest, NodeId, PublicKey, SubnetId, hash};
@@ -118,19 +119,6 @@ pub struct Parts {
     pub threads: bool,
     /// Says why and ends the node.
     pub fatal: Arc<dyn Fn(String) + Send + Sync>,
-}
-
-/// The committee that a genesis names.
-///
-/// # Errors
-/// Too few members, too many, or one of them above a third where that is not allowed.
-pub fn committee_of(genesis: &Genesis) -> Result<Committee, CommitteeError> {
-    let member = |voter: &crate::protocol::genesis::GenesisVoter| CommitteeMember {
-        key: voter.consensus,
-        weight: genesis.weight(voter),
-        account: voter.account,
-    };
-    Committee::new(0, genesis.committee.iter().map(member).filter(|member| member.weight > 0).collect())
 }
 
 /// A running node.

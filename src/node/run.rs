@@ -12,9 +12,10 @@ use actix_web::dev::ServerHandle;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::mpsc;
 
+use super::accuse::Accuser;
 use super::miners::{self, Miner};
 use super::publish::{self, Publisher};
-use super::{Keeping, Keys, Node, Parts, Scoring, committee_of, journal, link_seed};
+use super::{Keeping, Keys, Node, Parts, Scoring, journal, link_seed};
 use crate::actors::clock::{Clock, wall_now_ms};
 use crate::actors::ledger::archive::{Archive, ArchiveError};
 use crate::actors::mail::to;
@@ -96,7 +97,8 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
     });
     let (parts, miners) = gather(&config, fatal)?;
     let models = config.node.data_dir.join("models");
-    let account = parts.keys.account.clone().filter(|_| config.artifacts.publish);
+    let key = parts.keys.account.clone();
+    let account = key.clone().filter(|_| config.artifacts.publish);
     let chain = parts.genesis.chain_id();
     let node = Node::start(parts).map_err(|error| net_error(&error))?;
     tracing::info!(name = config.node.name, node = %node.about.node.short(), network = node.about.network, "started");
@@ -105,6 +107,9 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
     let transport = Arc::clone(&node.transport);
     let page = api::MetricsPage::new(move || metrics.render() + &transport.metrics_text());
     let servers = serve(&config, &backend, page)?;
+    if let Some(account) = key {
+        actix::spawn(Accuser::of(&node, chain, account).watch());
+    }
     for miner in miners {
         let links = miners::Links {
             run_job: to(&node.worker_pool),
@@ -212,7 +217,7 @@ async fn told_to_stop() -> &'static str {
 /// Everything the configuration names, opened and checked.
 fn gather(config: &Config, fatal: Arc<dyn Fn(String) + Send + Sync>) -> Result<(Parts, Vec<Miner>), StartError> {
     let genesis = read_genesis(config)?;
-    let committee = committee_of(&genesis).map_err(|error| StartError::new(3, format!("genesis: {error}"), ""))?;
+    let committee = genesis.first_committee().map_err(|error| StartError::new(3, format!("genesis: {error}"), ""))?;
     let keys = read_keys(config)?;
     let data_dir = &config.node.data_dir;
     std::fs::create_dir_all(data_dir).map_err(|error| {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::artifact::publish::ModelPublish;
 use super::channel::Voucher;
+use super::checkpoint::{EVIDENCE_BYTES, Evidence};
 use super::commitment::Opening;
 use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId, hash};
 use super::keys::{BadSignature, SecretKey, Signature, verify};
@@ -214,6 +215,8 @@ pub enum Action {
         member: MemberId,
         opening: Opening,
     },
+    /// Two votes of one committee member that exclude each other (C45).
+    Accuse(Box<Evidence>),
     /// Records a model, or a seal over one.
     ModelPublish(Box<ModelPublish>),
     /// Adds to the bond of a validator's seat (D4).
@@ -267,6 +270,7 @@ impl Action {
             Self::WeightsCommit { .. } => 0x40,
             Self::WeightsReveal { .. } => 0x41,
             Self::ModelPublish(_) => 0x50,
+            Self::Accuse(_) => 0x90,
             Self::ValidatorBond { .. } => 0x42,
             Self::LogChallenge { .. } => 0x43,
             Self::LogAnswer { .. } => 0x44,
@@ -301,6 +305,7 @@ impl Action {
             Self::WeightsCommit { .. } => "weights_commit",
             Self::WeightsReveal { .. } => "weights_reveal",
             Self::ModelPublish(_) => "model_publish",
+            Self::Accuse(_) => "evidence_submit",
             Self::ValidatorBond { .. } => "validator_bond",
             Self::LogChallenge { .. } => "log_challenge",
             Self::LogAnswer { .. } => "log_answer",
@@ -335,7 +340,10 @@ impl Action {
             | Self::Register { .. }
             | Self::ChannelOpen { .. }
             | Self::LogChallenge { .. } => Class::Bonded,
-            Self::MemberAttest { .. } | Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => Class::System,
+            Self::Accuse(_)
+            | Self::MemberAttest { .. }
+            | Self::WeightsCommit { .. }
+            | Self::WeightsReveal { .. } => Class::System,
         }
     }
 
@@ -360,7 +368,8 @@ impl Action {
             Self::WeightsCommit { .. } | Self::MemberAttest { .. } => 8,
             Self::ValidatorBond { .. } => 12,
             Self::LogChallenge { .. } => 20,
-            Self::LogAnswer { .. } => 40,
+            // Two signatures are verified, and a penalty touches everything that is held.
+            Self::Accuse(_) | Self::LogAnswer { .. } => 40,
             // The vector is at most WEIGHTS_MAX long, so this is at most 42.
             Self::WeightsReveal { opening, .. } => 10 + u32::try_from(opening.row.len()).unwrap_or(u32::MAX) / 64,
         }
@@ -412,6 +421,7 @@ impl Action {
                 opening.write(to.u32(subnet.0).u8(*mechanism).u64(*epoch).u32(member.0))
             }
             Self::ModelPublish(model) => model.write(to),
+            Self::Accuse(evidence) => to.raw(&evidence.layout()),
             Self::ValidatorBond { subnet, member, amount } => to.u32(subnet.0).u32(member.0).u64(*amount),
             Self::LogChallenge { subnet, epoch, member, entry } => {
                 to.u32(subnet.0).u64(*epoch).u32(member.0).u64(*entry)
@@ -512,6 +522,7 @@ impl Action {
                 member: MemberId(from.u32()?),
                 opening: Opening::read(from)?,
             },
+            0x90 => Self::Accuse(Box::new(Evidence::from_layout(from.raw(EVIDENCE_BYTES)?)?)),
             0x50 => Self::ModelPublish(Box::new(ModelPublish::read(from)?)),
             other => return Err(LayoutError::Unknown { what: "kind of transaction", found: other.into() }),
         })

@@ -177,15 +177,15 @@ impl Ledger {
         self.overlays.get(hash).map(|overlay| &overlay.executed.state)
     }
 
-    /// What the header and the attendance of its body give to the execution (E5).
-    fn at(&self, header: &Header, attendance: &Bitmap) -> At {
+    /// What a height's header, or the draft of it, and the attendance of its body give to the execution (E5).
+    fn at(&self, (height, timestamp_ms): (Height, u64), proposer: u16, parent: Digest, attendance: &Bitmap) -> At {
         let committee = &self.params.committee;
         let attended = attendance.iter().filter_map(|index| committee.get(index));
         At {
-            height: header.height,
-            timestamp_ms: header.timestamp_ms,
-            proposer: committee.get(header.proposer).map(|member| member.account).unwrap_or_default(),
-            parent: header.parent_hash,
+            height,
+            timestamp_ms,
+            proposer: committee.get(proposer).map(|member| member.account).unwrap_or_default(),
+            parent,
             attended: attended.map(|member| (member.account, member.weight)).collect(),
             committee: committee.total(),
         }
@@ -214,16 +214,7 @@ impl Ledger {
 
     fn build(&mut self, draft: &Draft) -> Option<(Header, Arc<Body>)> {
         let parent = self.state_after(&draft.parent)?.clone();
-        let committee = &self.params.committee;
-        let attended = draft.attendance.iter().filter_map(|index| committee.get(index));
-        let at = At {
-            height: draft.height,
-            timestamp_ms: draft.timestamp_ms,
-            proposer: committee.get(draft.proposer).map(|member| member.account).unwrap_or_default(),
-            parent: draft.parent,
-            attended: attended.map(|member| (member.account, member.weight)).collect(),
-            committee: committee.total(),
-        };
+        let at = self.at((draft.height, draft.timestamp_ms), draft.proposer, draft.parent, &draft.attendance);
         let candidates = if draft.empty { Vec::new() } else { self.mempool.propose(&parent) };
         let (transactions, executed) = apply::build(&parent, &at, candidates);
         let body = draft.body(transactions);
@@ -240,11 +231,12 @@ impl Ledger {
         }
         let parent = self.state_after(&header.parent_hash)?;
         let known = |bytes: &[u8]| self.mempool.knows(bytes);
-        let executed =
-            match apply::execute_trusting(parent, &self.at(header, &body.attendance), &body.transactions, known) {
-                Ok(executed) => executed,
-                Err(error) => return Some(Err(error.to_string())),
-            };
+        let when = (header.height, header.timestamp_ms);
+        let at = self.at(when, header.proposer, header.parent_hash, &body.attendance);
+        let executed = match apply::execute_trusting(parent, &at, &body.transactions, known) {
+            Ok(executed) => executed,
+            Err(error) => return Some(Err(error.to_string())),
+        };
         let (ours, theirs) = (
             self.roots(&executed),
             Roots {

@@ -502,6 +502,11 @@ fn fields(action: &Action) -> BTreeMap<String, String> {
             ("log_root", opening.log_root.to_string()),
             ("log_len", opening.log_len.to_string()),
         ],
+        Action::Accuse(evidence) => vec![
+            ("term", evidence.votes().0.subject.term.to_string()),
+            ("view", evidence.votes().0.subject.view.to_string()),
+            ("signer", evidence.signer().to_string()),
+        ],
         Action::ModelPublish(model) => vec![
             ("subnet", model.subnet.to_string()),
             (if model.sealed { "seal" } else { "artifact" }, model.artifact.to_string()),

@@ -6,6 +6,7 @@
 
 mod challenge;
 mod channel;
+mod evidence;
 mod member;
 mod model;
 mod stake;
@@ -277,6 +278,7 @@ fn effect(draft: &mut Draft, of: &Transaction, height: Height, events: &mut Vec<
             let whose = weights::Whose { subnet: *subnet, mechanism: *mechanism, epoch: *epoch, member: *member };
             weights::reveal(draft, &sent, whose, opening, events)
         }
+        Action::Accuse(of_votes) => evidence::accuse(draft, account, of_votes, height),
         Action::ModelPublish(of_model) => model::publish(draft, account, of_model, height, events),
     }
 }

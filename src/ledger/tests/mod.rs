@@ -3,6 +3,7 @@
 mod channels;
 
 mod epochs;
+mod evidence;
 mod judging;
 mod market;
 mod model;

@@ -8,6 +8,9 @@ use crate::protocol::layout::{LayoutError, Reader};
 
 use super::{Ballot, Vote};
 
+/// The bytes of evidence: two votes.
+pub const EVIDENCE_BYTES: usize = 246;
+
 /// Which rule two votes break together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Offence {

@@ -12,7 +12,7 @@ mod vote;
 
 pub use body::{BODY_BYTES_MAX, BODY_TRANSACTIONS_MAX, Body};
 pub use certificate::{Certificate, CertificateFault};
-pub use evidence::{Evidence, Offence};
+pub use evidence::{EVIDENCE_BYTES, Evidence, Offence};
 pub use header::{GenesisHeader, HEADER_BYTES, HEADER_VERSION, Header, attendance_hash};
 pub use proposal::{Checkpoint, Justification, PROPOSAL_BYTES_MAX, Proposal, SKIPS_MAX};
 pub use vote::{Ballot, Candidate, Subject, VOTE_BYTES, Vote, VoteKind};

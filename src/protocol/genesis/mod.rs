@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use section::{Section, nearest};
 use toml::{Table, Value};
 
+use super::committee::{Committee, CommitteeError, CommitteeMember};
 use super::ids::{AccountId, ChainId, NodeId, PublicKey, SubnetId, hash};
 use super::parameters::{NetworkKind, OutOfBounds, Parameters, Spec, SubnetRules, Unit};
 use super::transaction::SUPPORT_MAX;
@@ -121,6 +122,19 @@ impl Genesis {
     /// Voting weight of a voter (C1).
     pub fn weight(&self, voter: &GenesisVoter) -> u64 {
         voter.stake.checked_div(self.parameters.weight_unit).unwrap_or(0)
+    }
+
+    /// The committee of the first term.
+    ///
+    /// # Errors
+    /// Too few members, too many, or together too heavy.
+    pub fn first_committee(&self) -> Result<Committee, CommitteeError> {
+        let member = |voter: &GenesisVoter| CommitteeMember {
+            key: voter.consensus,
+            weight: self.weight(voter),
+            account: voter.account,
+        };
+        Committee::new(0, self.committee.iter().map(member).filter(|member| member.weight > 0).collect())
     }
 
     /// Everything there is at height 0, in motes.
