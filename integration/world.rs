@@ -480,8 +480,7 @@ impl World {
             load_model: to(&node.worker_pool),
             serve: to(&node.query_dispatcher),
         });
-        let random = behaviour == query_dispatcher::Behaviour::Random;
-        let miner = Miner { subnet: VISION, task: "vision".into(), behaviour, random, spec };
+        let miner = Miner { subnet: VISION, task: "vision".into(), behaviour, spec };
         let models = self.citizens[of].borrow().models.clone();
         miners::ready(miner, &links, &models).await.unwrap_or_else(|e| panic!("seed {}: {e}", self.seed));
     }

@@ -153,6 +153,10 @@ pub enum Behaviour {
     Silent,
     /// Answers after the deadline.
     Late,
+    /// Hands on what another miner says.
+    Relay,
+    /// Has learnt the held-out data by heart and nothing else.
+    Memoriser,
 }
 
 impl Behaviour {
@@ -162,6 +166,8 @@ impl Behaviour {
             Self::Random => "random",
             Self::Silent => "silent",
             Self::Late => "late",
+            Self::Relay => "relay",
+            Self::Memoriser => "memoriser",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `validator`: what each validator thinks of each miner, whether its logs say the same, and what it owes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 
@@ -12,6 +12,7 @@ use crate::protocol::ids::{AccountId, Digest, Epoch, MemberId};
 use crate::protocol::report::{
     DutiesReport, DutyRow, HistoryReport, HistoryRow, ReplayReport, Share, WeightEntry, WeightsReport, WeightsRow,
 };
+use crate::protocol::score_log::Echo;
 
 #[derive(Subcommand, Debug)]
 pub enum Validator {
@@ -146,7 +147,20 @@ fn replayed(report: &ReplayReport) -> Reply {
             verdict,
         ]);
     }
-    let reply = Reply::of(report).line(format!("Epoch {} of {}, done again", report.epoch, report.name)).table(table);
+    let mut reply =
+        Reply::of(report).line(format!("Epoch {} of {}, done again", report.epoch, report.name)).table(table);
+    // Every validator asks its own questions: the member that echoes most is shown as the one who saw most has it.
+    let mut echoes: BTreeMap<MemberId, &Echo> = BTreeMap::new();
+    for echo in report.rows.iter().flat_map(|row| &row.echoes) {
+        let seen = echoes.entry(echo.member).or_insert(echo);
+        if echo.shared > seen.shared {
+            *seen = echo;
+        }
+    }
+    for Echo { member, answers, shared, with, .. } in echoes.into_values() {
+        let with = with.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        reply = reply.line(format!("member {member}: {shared} of {answers} answers are also those of member {with}"));
+    }
     if report.ok { reply } else { reply.exit(Exit::Findings) }
 }
 

@@ -49,9 +49,10 @@ impl Key {
 
 const ROLES: &[&str] = &["boot", "full", "validator", "miner", "gateway"];
 const MODELS: &[&str] = &["auto", "mlp", "conv", "byte_mlp", "byte_gpt", "seasonal", "linear", "patches"];
-const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late"];
+const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late", "relay", "memoriser"];
 const MANNERS: &[&str] = &["honest", "copier", "non_revealer", "self_dealer"];
-const EXTRAS: &[&str] = &["random", "silent", "late", "copier", "non_revealer", "self_dealer", "forecast"];
+const EXTRAS: &[&str] =
+    &["random", "silent", "late", "relay", "memoriser", "copier", "non_revealer", "self_dealer", "forecast"];
 
 const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { section, name, kind, default, doc }

@@ -220,6 +220,7 @@ impl Asks {
             None => None,
         };
         row.chained = published.is_some();
+        row.echoes = log.echoes().into_iter().filter(|echo| echo.shared > 0).collect();
         let claim = Claim {
             chain: view.state.chain_id(),
             subnet: id,

@@ -29,8 +29,6 @@ pub struct Miner {
     pub subnet: SubnetId,
     pub task: String,
     pub behaviour: Behaviour,
-    /// Answers at random instead of with a model.
-    pub random: bool,
     pub spec: MinerSpec,
 }
 
@@ -52,9 +50,9 @@ pub fn model_path(models: &Path, subnet: SubnetId) -> PathBuf {
 /// # Errors
 /// In words: training failed, or the model cannot be stored.
 pub async fn ready(miner: Miner, links: &Links, models: &Path) -> Result<Option<Arc<Artifact>>, String> {
-    let Miner { subnet, behaviour, random, .. } = miner;
-    let (model, lane, artifact) = if random {
-        (Digest::ZERO, Lane::Random, None)
+    let Miner { subnet, behaviour, .. } = miner;
+    let (model, lane, artifact) = if let Some(lane) = behaviour.bare() {
+        (Digest::ZERO, lane, None)
     } else {
         let artifact = Arc::new(model_of(&miner, links, models).await?);
         let load = LoadModel { artifact: Arc::clone(&artifact) };

@@ -27,6 +27,7 @@ use crate::api;
 use crate::config::{Behaviour, Config, LogFormat, Manner, Role};
 use crate::ledger::state::State;
 use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
+use crate::ml::engine::memory::MemoryEngine;
 use crate::ml::engine::random::RandomEngine;
 use crate::ml::model::Kind;
 use crate::ml::task::MinerSpec;
@@ -380,9 +381,10 @@ fn seats(config: &Config, state: &State) -> Result<Vec<Miner>, StartError> {
                 Behaviour::Random => query_dispatcher::Behaviour::Random,
                 Behaviour::Silent => query_dispatcher::Behaviour::Silent,
                 Behaviour::Late => query_dispatcher::Behaviour::Late,
+                Behaviour::Relay => query_dispatcher::Behaviour::Relay,
+                Behaviour::Memoriser => query_dispatcher::Behaviour::Memoriser,
             };
-            let random = entry.behaviour == Behaviour::Random;
-            Ok(Miner { subnet, task, behaviour, random, spec: spec.bounded() })
+            Ok(Miner { subnet, task, behaviour, spec: spec.bounded() })
         })
         .collect()
 }
@@ -464,6 +466,16 @@ fn pool(config: &Config) -> worker_pool::Params {
     if config.miner.entries.iter().any(|entry| entry.behaviour == Behaviour::Random) {
         let engine: EngineMaker = Arc::new(|| Box::new(RandomEngine::new(1)));
         lanes.push(LaneParams { lane: Lane::Random, workers: 1, waiting_max: config.pool.jobs_max, engine });
+    }
+    if config.miner.entries.iter().any(|entry| entry.behaviour == Behaviour::Memoriser) {
+        let engine: EngineMaker = Arc::new(|| match MemoryEngine::new() {
+            Ok(engine) => Box::new(engine),
+            Err(error) => {
+                tracing::error!(%error, "the memory engine does not start");
+                Box::new(RandomEngine::new(0))
+            }
+        });
+        lanes.push(LaneParams { lane: Lane::Memory, workers: 1, waiting_max: config.pool.jobs_max, engine });
     }
     worker_pool::Params { lanes, model_bytes_max: MODEL_BYTES_MAX }
 }

@@ -244,6 +244,8 @@ parameters! {
             "How scores can be checked: 0 bit for bit, 1 within replay_tolerance, 2 not at all.";
         15 replay_tolerance: Plain, default 0, 0, bounds 0, 0, 1 << 32,
             "How far a score that is computed again may lie from the first, over 2^32, where replay is 1.";
+        16 echoes: Plain, default 1, 0, bounds 0, 0, 1,
+            "Members that give equal answers to a question: 0 are shown, 1 are shown and share what one would have.";
         20 yuma: Plain, default 3, 3, bounds 2, 2, 3,
             "How bonds are kept: 3 as absolute levels, 2 as shares of a miner.";
         21 liquid_alpha: Plain, default 0, 0, bounds 0, 0, 1,

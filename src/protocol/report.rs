@@ -25,6 +25,7 @@ pub use values::{Moment, Motes, Share};
 pub use why::{SeenEntry, SeenRow, WhyReport, WhyRow};
 
 use super::ids::{AccountId, ChainId, Digest, Epoch, Height, MemberId, NodeId, PublicKey, SubnetId, Term, View};
+use super::score_log::Echo;
 
 /// What a node is doing, in one word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -496,6 +497,8 @@ pub struct ReplayRow {
     pub judged: u64,
     /// The board it goes on from is the one that the epoch before published.
     pub chained: bool,
+    /// Members of whose answers some are also others'.
+    pub echoes: Vec<Echo>,
     pub ok: bool,
     /// The first thing that differs, in words.
     pub difference: String,

@@ -9,12 +9,14 @@ use actix::Recipient;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::frames::Frame;
 use super::serving::{End, Plan, refusal};
 use crate::actors::mail::{AskError, ask, tell};
 use crate::actors::router::ReplyFrame;
 use crate::actors::worker_pool::{Cancel, Done, Job, JobError, RunJob};
+use crate::ml::engine::Inferred;
 use crate::net::ReplyTicket;
-use crate::protocol::ids::ChainId;
+use crate::protocol::ids::{ChainId, Digest};
 use crate::protocol::keys::{SecretKey, Signature};
 use crate::protocol::query::{Answer, AnswerFrame, Ask, ReceiptWish};
 use crate::protocol::score_log::{Receipt, answer_digest};
@@ -67,7 +69,34 @@ pub(super) async fn answer(plan: Plan, ticket: ReplyTicket, to: To) -> End {
     }
     // The question goes to the worker; what its receipt needs is kept.
     let signed = to.operator.as_ref().map(|operator| operator.receipts(&plan.ask));
-    let (frame, end) = match work(plan, ticket, &to).await {
+    let done = work(plan, ticket, &to).await;
+    last(done, signed, ticket, &to).await
+}
+
+/// Hands on what another miner says, in this one's name.
+pub(super) async fn relay(asked: Ask, mut heard: mpsc::Receiver<Frame>, ticket: ReplyTicket, to: To) -> End {
+    let signed = to.operator.as_ref().map(|operator| operator.receipts(&asked));
+    let done = loop {
+        match heard.recv().await {
+            Some(Frame::Done { answer, usage, served, compute_ms }) => {
+                let model = served.model.unwrap_or(Digest::ZERO);
+                break Ok(Done::Answered { inferred: Inferred { answer, usage }, model, compute_ms });
+            }
+            Some(Frame::Failed(_)) | None => break Err(JobError::Busy),
+            Some(_) => {}
+        }
+    };
+    last(done, signed, ticket, &to).await
+}
+
+/// The last frame, signed where it is an answer.
+async fn last(
+    done: Result<Done, JobError>,
+    signed: Option<impl FnOnce(&Answer) -> Option<Signature>>,
+    ticket: ReplyTicket,
+    to: &To,
+) -> End {
+    let (frame, end) = match done {
         Ok(Done::Answered { inferred, model, compute_ms }) => {
             let (answer, usage) = (inferred.answer, inferred.usage);
             let receipt = signed.and_then(|sign| sign(&answer));

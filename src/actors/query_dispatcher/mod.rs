@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use actix::fut::wrap_future;
 use actix::prelude::*;
-use futures::stream;
+use futures::future::LocalBoxFuture;
+use futures::{FutureExt, stream};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
@@ -384,6 +385,26 @@ impl QueryDispatcher {
         }
     }
 
+    /// Puts a query of ours to the network.
+    fn submit(
+        &mut self,
+        SubmitQuery { ask, frames }: SubmitQuery,
+        context: &mut Context<Self>,
+    ) -> Result<Digest, QueryError> {
+        let id = hash("starling/1 query", &[&self.chance.bytes32(), &codec::encode(&ask)]);
+        let (query, effects) = self.inflight.submit(self.now_ms(), ask).inspect_err(|_| {
+            metrics::counter!("starling_query_total", "outcome" => "refused").increment(1);
+        })?;
+        let watched = frames.clone();
+        let gone = async move { watched.closed().await };
+        let watch = context.spawn(gone.into_actor(self).map(move |(), actor, context| {
+            actor.query(query, inflight::Input::CallerGone, context);
+        }));
+        self.callers.insert(query, Caller { frames, outbox: VecDeque::new(), waiting: None, watch });
+        self.perform(effects, context);
+        Ok(id)
+    }
+
     fn answered(&mut self, ticket: ReplyTicket, end: End) {
         self.answering.remove(&ticket);
         self.serving.finish(ticket, end);
@@ -403,19 +424,8 @@ impl Actor for QueryDispatcher {
 impl Handler<SubmitQuery> for QueryDispatcher {
     type Result = Result<Digest, QueryError>;
 
-    fn handle(&mut self, SubmitQuery { ask, frames }: SubmitQuery, context: &mut Self::Context) -> Self::Result {
-        let id = hash("starling/1 query", &[&self.chance.bytes32(), &codec::encode(&ask)]);
-        let (query, effects) = self.inflight.submit(self.now_ms(), ask).inspect_err(|_| {
-            metrics::counter!("starling_query_total", "outcome" => "refused").increment(1);
-        })?;
-        let watched = frames.clone();
-        let gone = async move { watched.closed().await };
-        let watch = context.spawn(gone.into_actor(self).map(move |(), actor, context| {
-            actor.query(query, inflight::Input::CallerGone, context);
-        }));
-        self.callers.insert(query, Caller { frames, outbox: VecDeque::new(), waiting: None, watch });
-        self.perform(effects, context);
-        Ok(id)
+    fn handle(&mut self, submit: SubmitQuery, context: &mut Self::Context) -> Self::Result {
+        self.submit(submit, context)
     }
 }
 
@@ -441,9 +451,18 @@ impl Handler<QueryArrived> for QueryDispatcher {
             Ok(plan) => {
                 tracing::trace!(peer = %from.short(), subnet = %plan.ask.subnet, "query admitted");
                 let (run_job, reply_frame) = (self.links.run_job.clone(), self.links.reply_frame.clone());
-                let operator = self.operator.clone();
-                let answer = answering::answer(plan, ticket, To { run_job, reply_frame, operator });
-                let future = answer.into_actor(self).map(move |end, actor, _| actor.answered(ticket, end));
+                let to = To { run_job, reply_frame, operator: self.operator.clone() };
+                let future: LocalBoxFuture<'static, End> = if plan.relays {
+                    let (frames, heard) = mpsc::channel(FRAMES);
+                    // In one piece and without a receipt of the other's: what is handed on is this miner's own word.
+                    let ask = Ask { stream: false, model: None, receipt: None, ..plan.ask.clone() };
+                    // Refused: its sender is gone, and the relay ends as one that heard nothing.
+                    let _refused = self.submit(SubmitQuery { ask, frames }, context);
+                    answering::relay(plan.ask, heard, ticket, to).boxed_local()
+                } else {
+                    answering::answer(plan, ticket, to).boxed_local()
+                };
+                let future = future.into_actor(self).map(move |end, actor, _| actor.answered(ticket, end));
                 self.answering.insert(ticket, context.spawn(future));
             }
         }

@@ -27,6 +27,10 @@ pub enum Behaviour {
     Silent,
     /// Answers when nobody waits any more.
     Late,
+    /// Puts every question to another miner in its own name, and stands for what that one says.
+    Relay,
+    /// Answers by heart, without a model.
+    Memoriser,
 }
 
 impl Behaviour {
@@ -36,6 +40,18 @@ impl Behaviour {
             Self::Random => "random",
             Self::Silent => "silent",
             Self::Late => "late",
+            Self::Relay => "relay",
+            Self::Memoriser => "memoriser",
+        }
+    }
+
+    /// The lane that answers without a model of the miner's own; a relay needs none, and has its answers elsewhere.
+    pub fn bare(self) -> Option<Lane> {
+        match self {
+            Self::Random => Some(Lane::Random),
+            Self::Memoriser => Some(Lane::Memory),
+            Self::Relay => Some(Lane::Cpu),
+            Self::Honest | Self::Silent | Self::Late => None,
         }
     }
 }
@@ -72,6 +88,8 @@ pub(super) struct Plan {
     pub wait_ms: u64,
     /// Whether anything follows then.
     pub answers: bool,
+    /// Whether another miner is to find the answer.
+    pub relays: bool,
 }
 
 #[derive(Debug)]
@@ -150,12 +168,13 @@ impl Serving {
             return refuse(RefusalCode::Busy, "as many queries as allowed are in flight here");
         }
         let (wait_ms, answers) = match serve.behaviour {
-            Behaviour::Honest | Behaviour::Random => (0, true),
+            Behaviour::Honest | Behaviour::Random | Behaviour::Relay | Behaviour::Memoriser => (0, true),
             Behaviour::Silent => (ask.deadline_ms, false),
             Behaviour::Late => (ask.deadline_ms + LATE_MS, true),
         };
-        let lane = if serve.behaviour == Behaviour::Random { Lane::Random } else { serve.lane };
-        Ok(Plan { ask, model: serve.model, lane, wait_ms, answers })
+        let lane = serve.behaviour.bare().unwrap_or(serve.lane);
+        let relays = serve.behaviour == Behaviour::Relay;
+        Ok(Plan { ask, model: serve.model, lane, wait_ms, answers, relays })
     }
 
     /// The query has ended; false when it had before.
@@ -238,9 +257,12 @@ mod tests {
             (Behaviour::Random, Lane::Random, 0, true),
             (Behaviour::Silent, Lane::Cpu, 1_000, false),
             (Behaviour::Late, Lane::Cpu, 1_250, true),
+            (Behaviour::Relay, Lane::Cpu, 0, true),
+            (Behaviour::Memoriser, Lane::Memory, 0, true),
         ] {
             let plan = serving(behaviour).arrive(ask(1), ReplyTicket(1)).unwrap();
             assert_eq!((plan.lane, plan.wait_ms, plan.answers), (lane, wait_ms, answers));
+            assert_eq!(plan.relays, behaviour == Behaviour::Relay);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::ml::mark::{Mark, whole};
 use crate::ml::task::{self, Task};
 use crate::protocol::commitment::Width;
 use crate::protocol::ids::{ChainId, Digest, Epoch, Height, MemberId, PublicKey, SubnetId, hash};
+use crate::protocol::parameters::SubnetRules;
 use crate::protocol::query::Answer;
 use crate::protocol::score_log::{
     ANSWER_BYTES_MAX, Board, ENTRIES_MAX, Entry, Head, Receipt, Rules, ScoreLog, answer_digest, bucket,
@@ -164,13 +165,14 @@ impl Desk {
     }
 
     /// The rules of this desk's fold (D13).
-    pub fn rules(&self, deadline_ms: u64, samples: usize, width: Width) -> Rules {
+    pub fn rules(&self, deadline_ms: u64, samples: usize, of: &SubnetRules) -> Rules {
         Rules {
             chance: whole(self.task.chance_level()),
             fresh: FRESH,
             deadline_ms: u32::try_from(deadline_ms).unwrap_or(u32::MAX),
             samples: u32::try_from(samples).unwrap_or(u32::MAX),
-            full: width.most(),
+            full: Width::of(of.width).most(),
+            echoes_share: of.echoes == 1,
         }
     }
 
@@ -195,6 +197,7 @@ impl Desk {
 mod tests {
     use super::*;
     use crate::protocol::keys::SecretKey;
+    use crate::protocol::parameters::NetworkKind;
     use crate::protocol::query::CLASSES;
     use crate::protocol::score_log::NEVER;
 
@@ -249,7 +252,7 @@ mod tests {
         let mark = Mark { raw: vec![u32::MAX, u32::MAX], score: u32::MAX };
         desk.record(6, judged.clone(), vec![mark.clone()]);
         desk.record(7, judged.clone(), vec![mark.clone()]);
-        let rules = desk.rules(1_000, 4, Width::Two);
+        let rules = desk.rules(1_000, 4, &SubnetRules::defaults(NetworkKind::Devnet));
         let log = desk.seal(CHAIN, SubnetId(1), MemberId(0), rules);
         assert_eq!((log.entries.len(), log.answers.len()), (1, 1), "what belongs to another epoch counts nowhere");
         assert_eq!(log.row(), [(MemberId(1), 65_535)]);

@@ -100,11 +100,15 @@ impl Scorer {
     /// Makes this epoch's log and vector, once, and keeps both. `None`: there is nothing to say, or no way to keep it.
     fn seal(&mut self, seat: &Seat, state: &State) -> Option<Sealed> {
         let Seat { subnet, epoch, member, .. } = *seat;
-        let width = Width::of(state.subnet(subnet)?.rules.width);
+        let of = &state.subnet(subnet)?.rules;
+        let width = Width::of(of.width);
         let Params { chain, deadline_ms, samples, .. } = self.params;
         let desk = self.desks.get_mut(&subnet).filter(|desk| !desk.is_sealed())?;
-        let rules = desk.rules(deadline_ms, samples, width);
+        let rules = desk.rules(deadline_ms, samples, of);
         let log = desk.seal(chain, subnet, member, rules);
+        let echoing = log.echoes().iter().filter(|echo| echo.shared > 0).count();
+        #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]
+        metrics::gauge!("starling_scorer_echoing_members", "subnet" => subnet.to_string()).set(echoing as f64);
         if !desk.board.scores.is_empty() {
             let sum: f64 = desk.board.scores.values().map(|score| part(*score)).sum();
             let mean = sum / desk.board.scores.len() as f64;

@@ -128,7 +128,8 @@ mod tests {
     use crate::store::kv::MemoryKv;
 
     fn log(epoch: Epoch, entries: usize) -> ScoreLog {
-        let rules = Rules { chance: 1, fresh: 32_768, deadline_ms: 2_000, samples: 32, full: FULL_U16 };
+        let rules =
+            Rules { chance: 1, fresh: 32_768, deadline_ms: 2_000, samples: 32, full: FULL_U16, echoes_share: true };
         let zero = Digest::ZERO;
         let head = Head {
             chain: ChainId([1; 32]),

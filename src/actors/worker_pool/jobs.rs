@@ -19,6 +19,8 @@ pub enum Lane {
     Cpu,
     /// Answers by chance: what a worthless miner of a development network serves.
     Random,
+    /// Answers by heart: what a miner of a development network serves that has learnt the held-out data.
+    Memory,
 }
 
 impl Lane {
@@ -26,6 +28,7 @@ impl Lane {
         match self {
             Self::Cpu => "cpu",
             Self::Random => "random",
+            Self::Memory => "memory",
         }
     }
 }

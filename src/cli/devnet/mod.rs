@@ -79,7 +79,7 @@ pub struct Sizes {
     /// All keys and training slices follow from it [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Further miners: random, silent, late; further validators: copier, non_revealer, self_dealer; a third subnet: forecast
+    /// Further miners: random, silent, late, relay, memoriser; further validators: copier, non_revealer, self_dealer; a third subnet: forecast
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     with: Option<Vec<String>>,
     /// Heights of an epoch, in both subnets [default: 10]

@@ -62,6 +62,10 @@ pub enum Extra {
     Silent,
     /// Honest, and joins when a third of the run is over.
     Late,
+    /// Has no model and hands on what other miners say.
+    Relay,
+    /// Has learnt the held-out data by heart and nothing else.
+    Memoriser,
     /// A validator that says what everybody said last.
     Copier,
     /// A validator that seals weights and never opens them.
@@ -81,6 +85,8 @@ impl Extra {
             Self::Random => "random",
             Self::Silent => "silent",
             Self::Late => "late",
+            Self::Relay => "relay",
+            Self::Memoriser => "memoriser",
             Self::Copier => "copier",
             Self::NonRevealer => "non_revealer",
             Self::SelfDealer => "self_dealer",
@@ -88,16 +94,21 @@ impl Extra {
         }
     }
 
+    /// A miner without a model of its own: its quality is not its own either, so it stands in no rank of quality.
+    pub fn is_hollow(self) -> bool {
+        matches!(self, Self::Relay | Self::Memoriser)
+    }
+
     pub fn named(name: &str) -> Option<Self> {
-        let all =
-            [Self::Random, Self::Silent, Self::Late, Self::Copier, Self::NonRevealer, Self::SelfDealer, Self::Forecast];
-        all.into_iter().find(|e| e.name() == name)
+        let miners = [Self::Random, Self::Silent, Self::Late, Self::Relay, Self::Memoriser];
+        let others = [Self::Copier, Self::NonRevealer, Self::SelfDealer, Self::Forecast];
+        miners.into_iter().chain(others).find(|e| e.name() == name)
     }
 
     /// What a validator of this kind is told; none of miners.
     pub fn manner(self) -> Option<Manner> {
         match self {
-            Self::Random | Self::Silent | Self::Late | Self::Forecast => None,
+            Self::Random | Self::Silent | Self::Late | Self::Relay | Self::Memoriser | Self::Forecast => None,
             Self::Copier => Some(Manner::Copier),
             Self::NonRevealer => Some(Manner::NonRevealer),
             Self::SelfDealer => Some(Manner::SelfDealer),
@@ -157,6 +168,8 @@ impl MinerPlan {
         match Extra::named(&self.behaviour) {
             Some(Extra::Random) => Behaviour::Random,
             Some(Extra::Silent) => Behaviour::Silent,
+            Some(Extra::Relay) => Behaviour::Relay,
+            Some(Extra::Memoriser) => Behaviour::Memoriser,
             _ => Behaviour::Honest,
         }
     }

@@ -209,7 +209,7 @@ fn quality(node: &NodeRecord, miner: &MinerPlan) -> Result<f64, String> {
     let task = task::open(&miner.task).map_err(|e| e.to_string())?;
     match Extra::named(&miner.behaviour) {
         // What is never given is worth nothing, whatever the model behind it.
-        Some(Extra::Silent) => return Ok(0.0),
+        Some(Extra::Silent | Extra::Relay | Extra::Memoriser) => return Ok(0.0),
         Some(Extra::Random) => {
             let mut guesser = RandomEngine::new(miner.seed);
             let quality = task.true_quality(&mut guesser, Digest::ZERO, &Control::FREE).map_err(|e| e.to_string())?;

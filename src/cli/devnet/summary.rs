@@ -207,7 +207,9 @@ fn subnet(tables: &[&MetagraphReport], kind: String, known: &BTreeMap<AccountId,
         }
     };
     let validators = last.rows.iter().filter(|row| row.role == "validator").map(validator).collect();
-    let pairs: Vec<(f64, f64)> = rows.iter().map(|row| (row.true_quality, row.incentive)).collect();
+    let hollow = |row: &&MinerSummary| Extra::named(&row.behaviour).is_some_and(Extra::is_hollow);
+    let own = rows.iter().filter(|row| !hollow(row));
+    let pairs: Vec<(f64, f64)> = own.map(|row| (row.true_quality, row.incentive)).collect();
     rows.sort_by(|a, b| b.true_quality.total_cmp(&a.true_quality));
     Some(SubnetSummary {
         id: last.subnet,

@@ -5,6 +5,7 @@
 
 mod complete;
 pub mod cpu;
+pub mod memory;
 pub mod random;
 
 use std::fmt;

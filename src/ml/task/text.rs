@@ -1,7 +1,8 @@
 //! `text`: how an English text goes on, byte by byte.
 //!
 //! A challenge asks for distributions over the byte after contexts out of held-out passages; the continuation is never
-//! sent. A sample's score is `1 - bits / 8`, cut at 0, of the true byte under the told distribution, mixed with a pinch
+//! sent. Everybody has the passages, so the last word of each context is another one, moved there by the seed: whoever
+//! only remembers the passage does not know how that word goes on (M3). A sample's score is `1 - bits / 8`, cut at 0, of the true byte under the told distribution, mixed with a pinch
 //! of the flat one, so that a single zero costs much but not everything. A flat answer scores 0.
 
 use super::{Challenge, MinerSpec, Outcome, Quality, SampleScores, Task, Truth, latency_factor};
@@ -18,6 +19,11 @@ use crate::protocol::query::{Answer, BYTE_VALUES, ITEMS_MAX, Query};
 pub const CHANCE_LEVEL: f64 = 0.05;
 /// Bytes of context a challenge shows.
 pub const CONTEXT_BYTES: usize = 64;
+/// Letters of a word that is moved into a context.
+const WORD_MIN: usize = 4;
+const WORD_MAX: usize = 16;
+/// Places looked at for such a word before the context stays as it is.
+const WORD_TRIES: usize = 64;
 /// The share of the flat distribution that every answer is mixed with: a zero costs 16 bits.
 const FLAT_SHARE: f64 = 1.0 / 256.0;
 /// Every how many-th byte of the held-out blocks is predicted for the true quality.
@@ -53,6 +59,35 @@ impl Text {
         let context = block.get(at.saturating_sub(CONTEXT_BYTES)..at).unwrap_or_default();
         (context.to_vec(), block.get(at).copied().unwrap_or(0))
     }
+
+    /// A held-out word with what follows it, and how many letters of it are shown.
+    fn word(&self, chance: &mut Chance) -> Option<(&[u8], usize)> {
+        for _ in 0..WORD_TRIES {
+            let block = self.jargon.held.get(chance.index(self.jargon.held.len())).map_or(&[][..], Vec::as_slice);
+            let from = block.get(chance.index(block.len().max(1))..).unwrap_or_default();
+            // From the next space on: a word has a beginning.
+            let Some(space) = from.iter().position(|byte| *byte == b' ') else { continue };
+            let word = from.get(space + 1..).unwrap_or_default();
+            let letters = word.iter().take_while(|byte| byte.is_ascii_lowercase()).count();
+            if (WORD_MIN..=WORD_MAX).contains(&letters) && word.len() > letters {
+                return Some((word, 1 + chance.index(letters)));
+            }
+        }
+        None
+    }
+
+    /// The context with its last word replaced, and the byte that then follows.
+    fn moved(&self, context: Vec<u8>, next: u8, chance: &mut Chance) -> (Vec<u8>, u8) {
+        let space = context.iter().rposition(|byte| *byte == b' ');
+        let (Some(space), Some((word, shown))) = (space, self.word(chance)) else { return (context, next) };
+        let (word, rest) = word.split_at_checked(shown).unwrap_or_default();
+        let Some(next) = rest.first() else { return (context, next) };
+        let mut moved = context;
+        moved.truncate(space + 1);
+        moved.extend(word);
+        // As long as every context, from the end.
+        (moved.split_off(moved.len().saturating_sub(CONTEXT_BYTES)), *next)
+    }
 }
 
 impl Task for Text {
@@ -81,6 +116,7 @@ impl Task for Text {
             // Full contexts, unless the block is the short last one.
             let first = CONTEXT_BYTES.min(length.saturating_sub(1));
             let (context, next) = self.place(block, first + chance.index(length - first));
+            let (context, next) = self.moved(context, next, &mut chance);
             contexts.push(context);
             truth.push(next);
         }
@@ -171,18 +207,24 @@ mod tests {
     use crate::ml::engine::random::RandomEngine;
 
     #[test]
-    fn the_continuation_is_never_sent() {
+    fn m3_a_challenge_follows_its_seed_and_ends_in_a_word_that_was_moved_there() {
         let task = Text::new().unwrap();
         let challenge = task.challenge(Digest([3; 32]), 64);
         assert_eq!(challenge, task.challenge(Digest([3; 32]), 64));
         assert_eq!(challenge.query.check(), Ok(()));
         let Query::NextByte { contexts } = &challenge.query else { panic!() };
+        let held = |text: &[u8]| task.jargon.held.iter().any(|block| block.windows(text.len()).any(|w| w == text));
+        let mut known = 0;
         for (context, &next) in contexts.iter().zip(&challenge.truth.0) {
-            assert_eq!(context.len(), CONTEXT_BYTES);
+            assert!((1..=CONTEXT_BYTES).contains(&context.len()), "{}", context.len());
             let with_next = [context.as_slice(), &[next]].concat();
-            let within = |block: &Vec<u8>| block.windows(with_next.len()).any(|w| w == with_next);
-            assert!(task.jargon.held.iter().any(within));
+            // A word of the data, with the byte after it.
+            let word = context.iter().rposition(|byte| *byte == b' ').unwrap_or(0);
+            assert!(held(&with_next[word..]));
+            known += usize::from(held(&with_next));
         }
+        // Nearly nothing of what is asked stands in the data as it is asked.
+        assert!(known <= 3, "{known}");
     }
 
     #[test]

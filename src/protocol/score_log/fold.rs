@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, MemberId};
+use super::{Echo, Entry, MemberId};
 use crate::protocol::commitment::WEIGHTS_MAX;
 use crate::protocol::ids::{Digest, hash};
 use crate::protocol::layout::{LayoutError, Reader, Writer};
@@ -30,16 +30,25 @@ pub struct Rules {
     pub samples: u32,
     /// The best miner's weight: 65,535 or 2^32 - 1.
     pub full: u32,
+    /// Whether members that give equal answers share one member's weight (M16).
+    pub echoes_share: bool,
 }
 
 impl Rules {
     pub(super) fn write(&self, to: Writer) -> Writer {
-        to.u32(self.chance).u16(self.fresh).u32(self.deadline_ms).u32(self.samples).u32(self.full)
+        let to = to.u32(self.chance).u16(self.fresh).u32(self.deadline_ms).u32(self.samples).u32(self.full);
+        to.u8(self.echoes_share.into())
     }
 
     pub(super) fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
         let (chance, fresh) = (from.u32()?, from.u16()?);
-        Ok(Self { chance, fresh, deadline_ms: from.u32()?, samples: from.u32()?, full: from.u32()? })
+        let (deadline_ms, samples, full) = (from.u32()?, from.u32()?, from.u32()?);
+        let echoes_share = match from.u8()? {
+            0 => false,
+            1 => true,
+            other => return Err(LayoutError::Unknown { what: "flag", found: other.into() }),
+        };
+        Ok(Self { chance, fresh, deadline_ms, samples, full, echoes_share })
     }
 
     pub fn digest(&self) -> Digest {
@@ -103,25 +112,30 @@ pub fn board(rules: &Rules, before: &Board, entries: &[Entry]) -> Board {
     Board { scores: sums.into_iter().map(mixed).collect() }
 }
 
-/// The row of a board: the square of what is above chance, the best at `full`; who comes to nothing is left out. When the
-/// board has more miners than a row may name, the heaviest are named, the older of equals first.
-pub fn row(rules: &Rules, board: &Board) -> Vec<(MemberId, u32)> {
-    let strength = |score: u32| {
+/// The row of a board: the square of what is above chance, the best at `full`; who comes to nothing is left out. Where the
+/// rules say so, an answer that several gave is worth to each its part of one. When the board has more miners than a row
+/// may name, the heaviest are named, the older of equals first.
+pub fn row(rules: &Rules, board: &Board, echoes: &[Echo]) -> Vec<(MemberId, u32)> {
+    let part = |echo: &Echo| (echo.member, (echo.answers, echo.givers));
+    let parts: BTreeMap<MemberId, (u64, u64)> = echoes.iter().filter(|_| rules.echoes_share).map(part).collect();
+    let strength = |member: &MemberId, score: u32| {
         let above = u64::from(score.saturating_sub(rules.chance));
-        above * above
+        let (answers, givers) = parts.get(member).copied().unwrap_or((1, 1));
+        let shared = u128::from(above * above) * u128::from(answers) / u128::from(givers.max(1));
+        u64::try_from(shared).unwrap_or(u64::MAX)
     };
-    let most = board.scores.values().map(|score| strength(*score)).max().unwrap_or(0);
+    let most = board.scores.iter().map(|(member, score)| strength(member, *score)).max().unwrap_or(0);
     if most == 0 {
         return Vec::new();
     }
-    let weight = |score: u32| {
-        let weight = u128::from(strength(score)) * u128::from(rules.full) / u128::from(most);
+    let weight = |member: &MemberId, score: u32| {
+        let weight = u128::from(strength(member, score)) * u128::from(rules.full) / u128::from(most);
         u32::try_from(weight).unwrap_or(u32::MAX)
     };
     let mut row: Vec<(MemberId, u32)> = board
         .scores
         .iter()
-        .map(|(member, score)| (*member, weight(*score)))
+        .map(|(member, score)| (*member, weight(member, *score)))
         .filter(|(_, weight)| *weight > 0)
         .collect();
     if row.len() > WEIGHTS_MAX {

@@ -4,9 +4,11 @@
 //! was revealed with the one its log gives. Refuses floats: everything from a score on is integers. Leaf 0 of the tree
 //! is the head, which chains the board of this epoch to the one before; entry i is leaf i + 1.
 
+mod echo;
 mod fold;
 mod replay;
 
+pub use echo::{Echo, echoes};
 pub use fold::{Board, FULL_U16, FULL_U32, Rules, board, row};
 pub use replay::{Claim, Difference, replay};
 
@@ -241,7 +243,12 @@ impl ScoreLog {
 
     /// The row it gives (D13).
     pub fn row(&self) -> Vec<(MemberId, u32)> {
-        row(&self.head.rules, &self.after())
+        row(&self.head.rules, &self.after(), &self.echoes())
+    }
+
+    /// How far each member's answers of this epoch are also others' (M16).
+    pub fn echoes(&self) -> Vec<Echo> {
+        echoes(&self.entries)
     }
 
     pub fn encode(&self) -> Vec<u8> {

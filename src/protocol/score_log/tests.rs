@@ -12,7 +12,7 @@ fn operator(member: MemberId) -> SecretKey {
 }
 
 fn rules() -> Rules {
-    Rules { chance: ONE / 5, fresh: 32_768, deadline_ms: 2_000, samples: 32, full: FULL_U16 }
+    Rules { chance: ONE / 5, fresh: 32_768, deadline_ms: 2_000, samples: 32, full: FULL_U16, echoes_share: false }
 }
 
 fn entry(n: u8, miner: u32, score: u32) -> Entry {
@@ -83,9 +83,9 @@ fn d13_the_fold_is_the_mean_mixed_with_the_board_before() {
     let nobody = log.before.clone();
     assert_eq!(board(&rules(), &nobody, &[]), nobody, "where nobody was asked nothing changes");
     let chance = Board { scores: [(MemberId(1), ONE / 5)].into() };
-    assert_eq!(row(&rules(), &chance), []);
+    assert_eq!(row(&rules(), &chance, &[]), []);
     let wide = Rules { full: FULL_U32, ..rules() };
-    assert_eq!(row(&wide, &after)[0].1, u32::MAX);
+    assert_eq!(row(&wide, &after, &[])[0].1, u32::MAX);
 }
 
 #[test]
@@ -98,11 +98,22 @@ fn d13_the_order_of_entries_changes_no_row() {
 }
 
 #[test]
+fn m16_an_answer_that_several_gave_is_worth_its_part_to_each() {
+    let board = Board { scores: [1, 2, 3].map(|member| (MemberId(member), ONE)).into() };
+    let echo = |member, givers| Echo { member: MemberId(member), answers: 4, givers, ..Echo::default() };
+    // 3 says always what 1 or 2 says, and each of them is heard twice in four.
+    let echoes = [echo(1, 6), echo(2, 6), echo(3, 8)];
+    let weights = |rules: &Rules| row(rules, &board, &echoes).into_iter().map(|(_, weight)| weight).collect::<Vec<_>>();
+    assert_eq!(weights(&rules()), [65_535, 65_535, 65_535], "shown, not weighed");
+    assert_eq!(weights(&Rules { echoes_share: true, ..rules() }), [65_535, 65_535, 49_151]);
+}
+
+#[test]
 fn d13_a_row_names_the_heaviest_when_there_are_too_many() {
     let many = u32::try_from(crate::protocol::commitment::WEIGHTS_MAX).unwrap() + 3;
     let mut scores: std::collections::BTreeMap<MemberId, u32> = (0..many).map(|n| (MemberId(n), ONE / 2)).collect();
     scores.insert(MemberId(many), ONE);
-    let row = row(&rules(), &Board { scores });
+    let row = row(&rules(), &Board { scores }, &[]);
     assert_eq!(row.len(), crate::protocol::commitment::WEIGHTS_MAX);
     assert_eq!(row.last(), Some(&(MemberId(many), 65_535)));
     assert!(row.windows(2).all(|pair| pair[0].0 < pair[1].0));
