@@ -140,6 +140,34 @@ fn d04_a_validator_that_hides_or_deals_earns_less_and_a_copy_does_not_replay() {
     });
 }
 
+/// M16: who hands on others' answers is in every log, and shares with them what one would have.
+#[test]
+fn m16_a_relay_is_seen_and_shares() {
+    let plan = Plan { seed: 47, validators: 4, others: 3, weather: Weather::CLEAR };
+    run(&plan, |world| async move {
+        let (good, lesser, relay) = (4, 5, 6);
+        settled(&world, 4).await;
+        world.register(relay, Role::Miner).await;
+        world.mine(relay, Behaviour::Relay, MinerSpec::graded("vision", 0, 3)).await;
+        forward(&world, 60).await;
+        let view = world.view(0).await;
+        let member = |of: usize| {
+            let id = view.state.member_of(VISION, Role::Miner, &world.account(of)).expect("a seat");
+            (id, view.state.member(VISION, id).expect("a member").incentive)
+        };
+        let ((_, best), (_, second), (id, handed)) = (member(good), member(lesser), member(relay));
+        assert!(best > 0 && second > 0, "honest miners have {best} and {second}");
+        assert!(u64::from(handed) * 3 < u64::from(best) * 2, "the relay has {handed}, the best {best}");
+        let rows = replay(&world, 4, revealed(&world).await).await;
+        for row in &rows {
+            assert!(row.ok, "{row:?}");
+            let echo = row.echoes.iter().find(|echo| echo.member == id).expect("the relay echoes");
+            assert!(echo.shared > 0 && echo.shared == echo.answers && !echo.with.is_empty(), "{echo:?}");
+        }
+        world.check().await;
+    });
+}
+
 #[test]
 fn d02_a_validator_that_crashes_after_its_commit_opens_it_all_the_same() {
     let plan = Plan { seed: 43, validators: 4, others: 2, weather: Weather::CLEAR };

@@ -1,10 +1,13 @@
 //! `bench`: what the hot parts of the program cost on this machine.
 
+use std::time::Instant;
+
 use clap::Args;
 use serde_json::json;
 
 use super::error::CliError;
 use super::output::{Reply, Table};
+use crate::ml::bench::{self as ml, CASES};
 use crate::sim::bench::{BENCHES, Figure, run};
 
 #[derive(Args, Debug)]
@@ -18,13 +21,13 @@ impl Bench {
         if self.names.is_empty() {
             return Ok(list());
         }
-        let unknown = |name: &&String| !BENCHES.iter().any(|bench| bench.0 == **name);
+        let unknown = |name: &&String| !known().any(|(known, _)| known == name.as_str());
         if let Some(name) = self.names.iter().find(unknown) {
             return Err(CliError::usage(format!(
                 "nothing is measured under \"{name}\"; `starling bench` lists what is"
             )));
         }
-        let results: Vec<Figure> = self.names.iter().filter_map(|name| run(name)).collect();
+        let results: Vec<Figure> = self.names.iter().map(|name| measure(name)).collect::<Result<_, _>>()?;
         let mut table = Table::new(&["name", ">median", ">min", ">max", "unit", ">runs", ">baseline", ">ratio"]);
         for figure in &results {
             let number = |value: f64| format!("{value:.3}");
@@ -51,11 +54,30 @@ impl Bench {
     }
 }
 
+/// Every name with what it measures.
+fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let models = CASES.iter().map(|case| (case.name, case.about));
+    BENCHES.iter().map(|(name, about, _)| (*name, *about)).chain(models)
+}
+
+fn measure(name: &str) -> Result<Figure, CliError> {
+    let nothing = || CliError::failed(format!("nothing is measured under \"{name}\""));
+    if let Some(figure) = run(name) {
+        return Ok(figure);
+    }
+    let case = CASES.iter().find(|case| case.name == name).ok_or_else(nothing)?;
+    let begin = Instant::now();
+    let clock = || u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let ml::Figure { unit, median, min, max, runs } =
+        case.run(&clock).map_err(|error| CliError::failed(error.to_string()))?;
+    Ok(Figure { name: case.name, unit, median, min, max, runs, baseline: None, ratio: None })
+}
+
 fn list() -> Reply {
     let mut table = Table::new(&["name", "what"]);
-    for (name, what, _) in BENCHES {
-        table.row(vec![(*name).to_owned(), (*what).to_owned()]);
+    for (name, what) in known() {
+        table.row(vec![name.to_owned(), what.to_owned()]);
     }
-    let names: Vec<&str> = BENCHES.iter().map(|bench| bench.0).collect();
+    let names: Vec<&str> = known().map(|(name, _)| name).collect();
     Reply::of(&json!({ "names": names })).table(table)
 }

@@ -1,22 +1,27 @@
-//! What the models cost on this machine: training, answering, completing.
+//! What the models cost on this machine: a step of training, an answer, a byte of a completion.
 //!
-//! There is no clock here; the caller lends one in nanoseconds. Every figure is the median of its runs with the largest
-//! beside it, after one run that is not counted.
+//! There is no clock here; the caller lends one in nanoseconds. What is timed is the engine's own work on one thread, as a
+//! worker of the pool does it; `benches/pytorch.py` times the same shapes in PyTorch under the same names.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
-use crate::ml::engine::{Control, Engine, EngineError, Handle, no_sink};
-use crate::ml::model::Kind;
-use crate::ml::task::{self, MinerSpec, Task, TaskError};
+use crate::ml::engine::{Control, Engine, EngineError, no_sink};
+use crate::ml::model::Architecture;
+use crate::ml::model::layers::fresh;
+use crate::ml::task::{self, MinerSpec, TaskError};
+use crate::ml::train::TrainJob;
 use crate::protocol::ids::hash;
 use crate::protocol::query::{Answer, Query};
 
 /// One measured figure.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    pub name: &'static str,
     pub unit: &'static str,
     pub median: f64,
-    pub worst: f64,
+    pub min: f64,
+    pub max: f64,
     pub runs: usize,
 }
 
@@ -29,130 +34,184 @@ pub enum BenchError {
     Task(#[from] TaskError),
 }
 
-/// Items of one measured query.
-const ITEMS: usize = 32;
+/// A time that never goes back, in nanoseconds.
+pub type Clock<'a> = &'a (dyn Fn() -> u64 + Sync);
+
+/// What is done with a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// A step over so many samples.
+    Train(usize),
+    /// An answer to so many items.
+    Infer(usize),
+    /// A byte of a completion.
+    Complete,
+}
+
+/// One measurement: its name, in words, the task whose data it is shown, the model, the work.
+#[derive(Debug)]
+pub struct Case {
+    pub name: &'static str,
+    pub about: &'static str,
+    task: &'static str,
+    model: Architecture,
+    work: Work,
+}
+
+const MLP: Architecture = Architecture::Mlp { hidden: 64 };
+const CONV: Architecture = Architecture::Conv { channels: 16, hidden: 64 };
+const BYTES: Architecture = Architecture::ByteMlp { context: 8, embedding: 32, hidden: 128 };
+/// 0.92 M weights.
+const GPT: Architecture = Architecture::ByteGpt { context: 128, embedding: 128, layers: 4, heads: 4 };
+const PATCHES: Architecture = Architecture::Patches { seasons: 6, embedding: 64, layers: 1, heads: 4 };
+
+macro_rules! cases {
+    ($($name:literal, $about:literal, $task:literal, $model:expr, $work:expr;)*) => {
+        /// Everything that can be measured.
+        pub const CASES: &[Case] =
+            &[$(Case { name: $name, about: $about, task: $task, model: $model, work: $work },)*];
+    };
+}
+
+cases! {
+    "mlp_train_step", "a step of the digit classifier over 64 images", "vision", MLP, Work::Train(64);
+    "mlp_infer_32", "32 images classified", "vision", MLP, Work::Infer(32);
+    "mlp_infer_1", "one image classified", "vision", MLP, Work::Infer(1);
+    "conv_train_step", "a step of the convolutional classifier over 64 images", "vision", CONV, Work::Train(64);
+    "conv_infer_1", "one image classified by it", "vision", CONV, Work::Infer(1);
+    "byte_mlp_train_step", "a step of the byte model over 256 contexts", "text", BYTES, Work::Train(256);
+    "byte_mlp_infer_32", "32 distributions of the next byte", "text", BYTES, Work::Infer(32);
+    "byte_mlp_infer_1", "one distribution of the next byte", "text", BYTES, Work::Infer(1);
+    "byte_mlp_complete", "a byte of a completion", "text", BYTES, Work::Complete;
+    "gpt_train_step", "a step of a transformer of 0.9 M weights over 16 windows of 128 bytes", "text", GPT, Work::Train(16);
+    "gpt_infer_1", "its distribution after 128 bytes", "text", GPT, Work::Infer(1);
+    "patches_train_step", "a step of the forecaster over 64 windows", "forecast", PATCHES, Work::Train(64);
+    "patches_infer_1", "one day forecast", "forecast", PATCHES, Work::Infer(1);
+}
+
+/// So long is measured, in nanoseconds, and so often at least and at most.
+const LONG_ENOUGH: u64 = 2_000_000_000;
+const RUNS_MIN: usize = 8;
+const RUNS_MAX: usize = 400;
+/// The first runs fill caches and pools and do not count.
+const WARM: usize = 2;
 /// Bytes of one measured completion.
 const COMPLETION_BYTES: u32 = 256;
 
-/// A kind of model and the names of its figures.
-struct Row {
-    task: &'static str,
-    /// `None`: the task's own.
-    model: Option<Kind>,
-    train: &'static str,
-    infer: &'static str,
-    single: &'static str,
-}
-
-const fn row(task: &'static str, model: Option<Kind>, [train, infer, single]: [&'static str; 3]) -> Row {
-    Row { task, model, train, infer, single }
-}
-
-const ROWS: [Row; 6] = [
-    row("vision", None, ["vision_train_step", "vision_infer_32", "vision_infer_1"]),
-    row("vision", Some(Kind::Conv), ["conv_train_step", "conv_infer_32", "conv_infer_1"]),
-    row("text", None, ["text_train_step", "text_infer_32", "text_infer_1"]),
-    row("text", Some(Kind::ByteGpt), ["byte_gpt_train_step", "byte_gpt_infer_32", "byte_gpt_infer_1"]),
-    row("forecast", Some(Kind::Linear), ["linear_train_step", "linear_infer_32", "linear_infer_1"]),
-    row("forecast", Some(Kind::Patches), ["patches_train_step", "patches_infer_32", "patches_infer_1"]),
-];
-
-/// Measures everything with models trained for `steps` steps.
-///
-/// # Errors
-/// The engine's or the data's.
-pub fn measure(clock: &dyn Fn() -> u64, steps: u64, runs: usize) -> Result<Vec<Figure>, BenchError> {
-    let mut engine = CpuEngine::new(MEMORY_BYTES)?;
-    let mut figures = Vec::new();
-    for Row { task: name, model, train, infer, single } in ROWS {
-        let task = task::open(name)?;
-        let spec = MinerSpec { model, steps: steps.max(1), ..MinerSpec::graded(name, 0, 1) };
-        let job = task.job(&spec);
-        let begin = clock();
-        let trained = engine.train(None, &job, &Control::FREE)?;
-        let step = spread(clock, begin) / spec.steps as f64 / 1e6;
-        figures.push(Figure { name: train, unit: "ms", median: step, worst: step, runs: 1 });
-        let handle = engine.load(&trained.artifact)?;
-        for (name, items) in [(infer, ITEMS), (single, 1)] {
-            let times = answers(clock, &mut engine, task.as_ref(), handle, items, runs)?;
-            figures.push(figure(name, "ms", times.into_iter().map(|ns| ns / 1e6).collect()));
-        }
-        if model.is_none() && name == "text" {
-            let rates = completions(clock, &mut engine, handle, runs)?;
-            figures.push(figure("text_complete_byte", "us", rates.into_iter().map(|ns| ns / 1e3).collect()));
+impl Case {
+    /// Measures it.
+    ///
+    /// # Errors
+    /// The engine's or the data's.
+    pub fn run(&self, clock: Clock<'_>) -> Result<Figure, BenchError> {
+        let task = task::open(self.task)?;
+        let mut engine = CpuEngine::new(MEMORY_BYTES)?;
+        match self.work {
+            Work::Train(batch) => {
+                let job = task.job(&MinerSpec::graded(self.task, 0, 1));
+                let job = TrainJob { architecture: self.model, batch, steps: u64::MAX >> 1, ..job };
+                train(&mut engine, &job, clock)
+            }
+            Work::Infer(items) => {
+                let handle = engine.load(&fresh(self.model, 1).map_err(EngineError::from)?)?;
+                let mut run = 0_u64;
+                time(clock, "ms", || {
+                    run += 1;
+                    let challenge = task.challenge(hash("starling/1 bench", &[&run.to_le_bytes()]), items);
+                    let begin = clock();
+                    engine.infer(handle, &challenge.query, &Control::FREE, &mut no_sink)?;
+                    Ok(since(clock, begin) / 1e6)
+                })
+            }
+            Work::Complete => {
+                let handle = engine.load(&fresh(self.model, 1).map_err(EngineError::from)?)?;
+                let mut run = 0;
+                time(clock, "us", || {
+                    run += 1;
+                    let prompt = b"The hacker ".to_vec();
+                    let (max_bytes, temperature_milli, seed, stop) = (COMPLETION_BYTES, 800, run, vec![]);
+                    let query = Query::Complete { prompt, max_bytes, temperature_milli, seed, stop };
+                    let begin = clock();
+                    let inferred = engine.infer(handle, &query, &Control::FREE, &mut no_sink)?;
+                    let written = if let Answer::Text { bytes } = inferred.answer { bytes.len() } else { 0 };
+                    Ok(since(clock, begin) / 1e3 / written.max(1) as f64)
+                })
+            }
         }
     }
-    Ok(figures)
 }
 
-fn spread(clock: &dyn Fn() -> u64, begin: u64) -> f64 {
+fn since(clock: Clock<'_>, begin: u64) -> f64 {
     clock().saturating_sub(begin) as f64
 }
 
-/// Nanoseconds of each run.
-fn answers(
-    clock: &dyn Fn() -> u64,
-    engine: &mut dyn Engine,
-    task: &dyn Task,
-    handle: Handle,
-    items: usize,
-    runs: usize,
-) -> Result<Vec<f64>, EngineError> {
-    let mut times = Vec::new();
-    for run in 0..=runs {
-        let challenge = task.challenge(hash("starling/1 bench", &[&run.to_le_bytes()]), items);
-        let begin = clock();
-        engine.infer(handle, &challenge.query, &Control::FREE, &mut no_sink)?;
-        times.push(spread(clock, begin));
-    }
-    Ok(times.split_off(1))
+/// Whether this is enough.
+fn done(runs: usize, spent: u64) -> bool {
+    runs >= RUNS_MAX || (runs >= RUNS_MIN && spent >= LONG_ENOUGH)
 }
 
-/// Nanoseconds per byte of each run.
-fn completions(
-    clock: &dyn Fn() -> u64,
-    engine: &mut dyn Engine,
-    handle: Handle,
-    runs: usize,
-) -> Result<Vec<f64>, EngineError> {
-    let mut times = Vec::new();
-    for seed in 0..=runs {
-        let prompt = b"The hacker ".to_vec();
-        let (max_bytes, temperature_milli, seed, stop) = (COMPLETION_BYTES, 800, seed as u64, vec![]);
-        let query = Query::Complete { prompt, max_bytes, temperature_milli, seed, stop };
-        let begin = clock();
-        let inferred = engine.infer(handle, &query, &Control::FREE, &mut no_sink)?;
-        let written = if let Answer::Text { bytes } = inferred.answer { bytes.len() } else { 0 };
-        times.push(spread(clock, begin) / written.max(1) as f64);
+/// A training asks before every step whether to stop: between two questions lies a step.
+fn train(engine: &mut CpuEngine, job: &TrainJob, clock: Clock<'_>) -> Result<Figure, BenchError> {
+    let asked = Mutex::new(Vec::new());
+    let should_stop = || {
+        let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock();
+        let first = *asked.get(WARM).unwrap_or(&now);
+        asked.push(now);
+        done(asked.len().saturating_sub(WARM + 1), now.saturating_sub(first))
+    };
+    match engine.train(None, job, &Control::until(&should_stop)) {
+        Err(EngineError::Stopped { .. }) | Ok(_) => {}
+        Err(error) => return Err(error.into()),
     }
-    Ok(times.split_off(1))
+    let asked = asked.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let counted = asked.get(WARM..).unwrap_or_default();
+    let steps = counted.iter().zip(counted.iter().skip(1)).map(|(a, b)| b.saturating_sub(*a) as f64 / 1e6);
+    Ok(figure("ms", steps.collect()))
 }
 
-fn figure(name: &'static str, unit: &'static str, mut values: Vec<f64>) -> Figure {
+/// Runs until it is enough.
+fn time(
+    clock: Clock<'_>,
+    unit: &'static str,
+    mut work: impl FnMut() -> Result<f64, EngineError>,
+) -> Result<Figure, BenchError> {
+    for _ in 0..WARM {
+        work()?;
+    }
+    let (begin, mut values) = (clock(), Vec::new());
+    while !done(values.len(), clock().saturating_sub(begin)) {
+        values.push(work()?);
+    }
+    Ok(figure(unit, values))
+}
+
+fn figure(unit: &'static str, mut values: Vec<f64>) -> Figure {
     values.sort_by(f64::total_cmp);
-    let median = values.get(values.len() / 2).copied().unwrap_or(0.0);
-    let worst = values.last().copied().unwrap_or(0.0);
-    Figure { name, unit, median, worst, runs: values.len() }
+    let at = |place: usize| values.get(place).copied().unwrap_or(0.0);
+    let runs = values.len();
+    Figure { unit, median: at(runs / 2), min: at(0), max: at(runs.saturating_sub(1)), runs }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
+    use super::*;
+
+    /// Every look at the clock costs a millisecond: enough after so many looks, whatever the machine.
     #[test]
-    fn every_figure_is_there_and_counts_the_lent_clock() {
-        let ticks = Cell::new(0);
-        let clock = || {
-            ticks.set(ticks.get() + 1_000_000);
-            ticks.get()
-        };
-        let figures = measure(&clock, 1, 3).unwrap();
-        let names: Vec<_> = figures.iter().map(|f| f.name).collect();
-        let mut expected: Vec<_> = ROWS.iter().flat_map(|r| [r.train, r.infer, r.single]).collect();
-        expected.insert(9, "text_complete_byte");
-        assert_eq!(names, expected);
-        assert!(figures.iter().filter(|f| f.unit == "ms").all(|f| (f.median - 1.0).abs() < 1e-9));
-        assert_eq!(figures[1].runs, 3);
+    fn every_case_counts_the_lent_clock() {
+        for case in CASES {
+            let ticks = AtomicU64::new(0);
+            let clock = || ticks.fetch_add(LONG_ENOUGH / 4, Ordering::Relaxed);
+            let figure = case.run(&clock).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+            assert!(figure.runs >= RUNS_MIN, "{}: {figure:?}", case.name);
+            assert!(figure.min > 0.0 && figure.min <= figure.median && figure.median <= figure.max, "{figure:?}");
+            let per_look = LONG_ENOUGH as f64 / 4.0 / 1e6;
+            if matches!(case.work, Work::Train(_) | Work::Infer(_)) {
+                assert!((figure.median - per_look).abs() < 1e-6, "{}: {figure:?}", case.name);
+            }
+        }
     }
 }
