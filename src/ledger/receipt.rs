@@ -90,6 +90,8 @@ pub enum Code {
     BadExpiry = 36,
     #[error("the payee does not exist or is the payer")]
     BadPayee = 37,
+    #[error("stake of the genesis committee stays for genesis_lock_heights; what was staked later can leave")]
+    StakeLocked = 38,
     #[error("only stake supports subnets; stake first")]
     NoStake = 40,
     #[error("the registrations that wait for a slot are too many already")]
@@ -192,6 +194,7 @@ impl Code {
         Self::TooManyChannels,
         Self::BadExpiry,
         Self::BadPayee,
+        Self::StakeLocked,
         Self::NoStake,
         Self::QueueFull,
         Self::NotWaiting,

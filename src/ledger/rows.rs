@@ -153,15 +153,17 @@ pub struct Shares {
     pub shares: u64,
     /// Until when what came from another pool may not move on.
     pub moved_until: Height,
+    /// Of the shares, those from genesis: they stay until `genesis_lock_heights` (E2).
+    pub locked: u64,
 }
 
 impl Row for Shares {
     fn write(&self, to: Writer) -> Writer {
-        to.u64(self.shares).u64(self.moved_until)
+        to.u64(self.shares).u64(self.moved_until).u64(self.locked)
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, LayoutError> {
-        Ok(Self { shares: from.u64()?, moved_until: from.u64()? })
+        Ok(Self { shares: from.u64()?, moved_until: from.u64()?, locked: from.u64()? })
     }
 }
 

@@ -261,7 +261,7 @@ impl State {
             state.put(&row.account, Some(account));
             let (total, shares, holders) = (row.stake, row.stake, 1);
             state.put(&row.account, Some(Pool { total, shares, holders, ..Pool::default() }));
-            state.put(&(row.account, row.account), Some(Shares { shares, moved_until: 0 }));
+            state.put(&(row.account, row.account), Some(Shares { shares, moved_until: 0, locked: shares }));
         }
         for row in &genesis.subnets {
             state.put(

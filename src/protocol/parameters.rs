@@ -198,6 +198,8 @@ parameters! {
             "Terms over which a subnet's mean grant is taken when a challenger looks for the lowest.";
         27 outage_heights: Heights, default 60, 600, bounds 1, 60, 14_400,
             "Heights without a sign of life of a subnet's validators after which the clocks of its miners stand still.";
+        28 genesis_lock_heights: Heights, default 0, 180 * DAY, bounds 0, 0, 400 * DAY,
+            "Heights from genesis in which the stake of the first committee cannot leave its pools.";
         30 term_heights: Heights, default 20, 600, bounds 10, 600, 86_400,
             "Heights of a term: budgets, support and notices are counted in terms.";
         31 query_burn_bp: Plain, default 1_000, 1_000, bounds 500, 500, 5_000,

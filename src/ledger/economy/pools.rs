@@ -197,7 +197,7 @@ fn take_out(
     kind: Kind,
 ) -> Result<u64, Code> {
     let pool = draft.get::<Pool>(owner).ok_or(Code::UnknownPool)?;
-    let held = draft.get::<Shares>(&(*account, *owner)).ok_or(Code::StakeTooLow)?.shares;
+    let &Shares { shares: held, locked, .. } = draft.get::<Shares>(&(*account, *owner)).ok_or(Code::StakeTooLow)?;
     let (shares, amount) = match amount {
         None => (held, pool.redeem(held)),
         Some(0) => return Err(Code::StakeTooLow),
@@ -205,6 +205,9 @@ fn take_out(
     };
     if shares > held {
         return Err(Code::StakeTooLow);
+    }
+    if draft.height() < draft.parameters().genesis_lock_heights && held - shares < locked {
+        return Err(Code::StakeLocked);
     }
     sell(draft, account, owner, (shares, amount), Note::of(kind).with(account).share(shares, held));
     let left = draft.get::<Shares>(&(*account, *owner)).is_some();
@@ -217,7 +220,7 @@ fn take_out(
 /// Takes money out of a pool; it is held for the unbonding span and stays liable for the pool's faults.
 ///
 /// # Errors
-/// There is less than that, or what stays would be too little.
+/// There is less than that, what stays would be too little, or it is stake of genesis and its span is not over.
 pub fn unbond(draft: &mut Draft, account: &AccountId, owner: &AccountId, amount: Option<u64>) -> Result<(), Code> {
     let amount = take_out(draft, account, owner, amount, Kind::Undelegate)?;
     if amount > 0 {

@@ -116,6 +116,21 @@ fn e18_a_take_falls_at_once_and_rises_slowly_after_notice() {
 }
 
 #[test]
+fn e02_the_stake_of_genesis_stays_for_its_span_and_what_came_later_does_not() {
+    let mut genesis = genesis();
+    genesis.parameters.genesis_lock_heights = 4;
+    let mut world = World::of(&genesis);
+    let out = |amount| (0, Action::Unstake { amount });
+    let moved = redelegate(0, 0, 1, STAR);
+    assert_eq!(codes(&mut world, &[out(ALL), out(STAR), moved]), [Code::StakeLocked; 3]);
+    // What is added is free, and so is what rewards bring: shares are locked, not their worth.
+    let more = (0, Action::Stake { amount: 5 * STAR });
+    assert_eq!(codes(&mut world, &[more, out(5 * STAR), out(1)]), [Code::Applied, Code::Applied, Code::StakeLocked]);
+    world.run_to(4);
+    assert_eq!(codes(&mut world, &[out(ALL)]), [Code::Applied]);
+}
+
+#[test]
 fn e18_a_penalty_reaches_delegators_what_is_held_and_what_was_moved() {
     let mut world = World::new();
     world.step(&[delegate(5, 0, 40 * STAR), delegate(6, 0, 40 * STAR), delegate(7, 0, 10 * STAR)]);
@@ -282,8 +297,8 @@ proptest! {
             let (total, shares) = ((own + others) * STAR, (own + others) * STAR);
             super::super::money::mint(draft, total - 10 * STAR);
             draft.put(&account(0), Pool { total, shares, holders: 2, take_bp, ..Pool::default() });
-            draft.put(&(account(0), account(0)), Shares { shares: own * STAR, moved_until: 0 });
-            draft.put(&(account(5), account(0)), Shares { shares: others * STAR, moved_until: 0 });
+            draft.put(&(account(0), account(0)), Shares { shares: own * STAR, moved_until: 0, locked: 0 });
+            draft.put(&(account(5), account(0)), Shares { shares: others * STAR, moved_until: 0, locked: 0 });
         });
         reward(&mut world, 0, paid);
         let gain = worth(&world, 5, 0) - others * STAR;

@@ -499,6 +499,18 @@ mod tests {
         }
     }
 
+    /// E2: a twentieth of all there can be, to the first committee, which cannot take it out for half a year.
+    #[test]
+    fn e02_the_public_template_allots_a_twentieth_and_locks_it() {
+        let genesis = Genesis::parse(include_bytes!("../../../config/genesis.public.toml")).unwrap();
+        assert_eq!(genesis.network, NetworkKind::Public);
+        assert_eq!(genesis.issued() * 20, u128::from(genesis.parameters.supply_cap));
+        assert_eq!(genesis.parameters.genesis_lock_heights, 180 * 86_400);
+        let stake: u64 = genesis.committee.iter().map(|row| row.stake).sum();
+        assert!(u128::from(stake) * 1_000 > genesis.issued() * 999, "{stake}");
+        assert!(genesis.subnets.iter().all(|subnet| subnet.rules == SubnetRules::defaults(NetworkKind::Public)));
+    }
+
     #[test]
     fn distances_are_edits() {
         assert_eq!((distance("", "abc"), distance("tempo", "tmepo"), distance("a", "a")), (3, 2, 0));
