@@ -340,10 +340,9 @@ impl Action {
             | Self::Register { .. }
             | Self::ChannelOpen { .. }
             | Self::LogChallenge { .. } => Class::Bonded,
-            Self::Accuse(_)
-            | Self::MemberAttest { .. }
-            | Self::WeightsCommit { .. }
-            | Self::WeightsReveal { .. } => Class::System,
+            Self::Accuse(_) | Self::MemberAttest { .. } | Self::WeightsCommit { .. } | Self::WeightsReveal { .. } => {
+                Class::System
+            }
         }
     }
 
@@ -754,6 +753,7 @@ impl SignedTransaction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::checkpoint::{Ballot, Candidate, Subject, Vote};
     use crate::protocol::commitment::{Weight, Width, canonical_weights};
     use crate::protocol::ids::to_hex;
 
@@ -772,6 +772,17 @@ mod tests {
     }
 
     /// One of each kind, with distinct values in every field.
+    /// Term 0, view 5 above view 4.
+    const VIEW: &str = "000000000000000005000000000000000400000000000000";
+
+    fn evidence() -> Evidence {
+        let vote = |hash: u8| {
+            let ballot = Ballot::Notarize(Candidate { hash: Digest([hash; 32]), parent_view: 4 });
+            Vote { subject: Subject { term: 0, view: 5, ballot }, signer: 4, signature: Signature([0xee; 64]) }
+        };
+        Evidence::new(vote(0x11), vote(0x22)).unwrap()
+    }
+
     fn examples() -> Vec<Action> {
         let (subnet, member) = (SubnetId(2), MemberId(9));
         let row = vec![(MemberId(1), 65_535), (MemberId(3), 1)];
@@ -806,6 +817,7 @@ mod tests {
             Action::ValidatorBond { subnet, member, amount: 15 },
             Action::LogChallenge { subnet, epoch: 4, member, entry: 17 },
             Action::LogAnswer { deadline: 19, number: 21, leaf: vec![0x77; 3], path: vec![Digest([0x99; 32])] },
+            Action::Accuse(Box::new(evidence())),
         ]
     }
 
@@ -848,6 +860,7 @@ mod tests {
             "02000000090000000f00000000000000".to_owned(),
             "020000000400000000000000090000001100000000000000".to_owned(),
             format!("130000000000000015000000000000000300777777{}{}", "01", repeated("99")),
+            ["11", "22"].map(|hash| format!("01{}0400{}", VIEW.to_owned() + &repeated(hash), "ee".repeat(64))).concat(),
         ];
         let account = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
         for (action, fields) in examples().into_iter().zip(want) {
