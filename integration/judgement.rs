@@ -157,7 +157,8 @@ fn m16_a_relay_is_seen_and_shares() {
         };
         let ((_, best), (_, second), (id, handed)) = (member(good), member(lesser), member(relay));
         assert!(best > 0 && second > 0, "honest miners have {best} and {second}");
-        assert!(u64::from(handed) * 3 < u64::from(best) * 2, "the relay has {handed}, the best {best}");
+        // Nobody can tell who copies whom, so the two share; at most what it feeds on is left for the relay.
+        assert!(handed <= best + best / 8, "the relay has {handed}, the best {best}");
         let rows = replay(&world, 4, revealed(&world).await).await;
         for row in &rows {
             assert!(row.ok, "{row:?}");
