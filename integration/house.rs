@@ -233,7 +233,7 @@ const WALLS: &[Ban] = &[
     ("burn", &["src/ml/"], "only ml knows the tensor library"),
     ("clap", &["src/cli/", "src/main.rs"], "only the command line parses arguments"),
     ("indicatif", &["src/cli/"], "progress bars belong to the command line"),
-    ("ureq", &["src/cli/"], "the command line's HTTP client stays there"),
+    ("ureq", &["src/cli/", "src/node/upstream/"], "the blocking HTTP client stays there"),
     ("getrandom", &["src/node", "src/cli/"], "entropy enters at the composition root"),
     ("SystemTime::now", &["src/node", "src/cli/", "src/actors/clock.rs"], "time is an argument"),
     ("mailbox::<", &["src/node", "src/actors/mail.rs"], "only the composition root constructs an actor"),

@@ -200,9 +200,47 @@ pub struct MinerEntry {
     /// Seed of the training slice and of the first weights.
     #[serde(default)]
     pub seed: u64,
+    /// What answers: a model trained here, or a server's.
+    #[serde(default)]
+    pub engine: EngineKind,
+    /// The server, `http://` and its address, with or without `/v1`.
+    #[serde(default)]
+    pub upstream_url: String,
+    /// The model's name at that server.
+    #[serde(default)]
+    pub upstream_model: String,
+    /// A file with the server's API key; empty means none.
+    #[serde(default)]
+    pub upstream_key_file: String,
+    /// The environment variable that holds the key, when no file does; empty means none.
+    #[serde(default)]
+    pub upstream_key_env: String,
+    /// The chat template; `server` leaves it to the server.
+    #[serde(default = "MinerEntry::upstream_template")]
+    pub upstream_template: String,
+    /// A server silent for so long is in trouble.
+    #[serde(default = "MinerEntry::upstream_silence_ms")]
+    pub upstream_silence_ms: u64,
+    /// Tokens of one answer at most.
+    #[serde(default = "MinerEntry::upstream_tokens_max")]
+    pub upstream_tokens_max: u32,
+    /// Requests at the server at once.
+    #[serde(default = "MinerEntry::upstream_parallel")]
+    pub upstream_parallel: u32,
     /// The keystore's name of this miner's account key; empty means `node.account_key`.
     #[serde(default)]
     pub account_key: String,
+}
+
+/// Who computes a miner's answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    /// A model that this node trains and runs.
+    #[default]
+    Own,
+    /// An OpenAI-compatible server.
+    Upstream,
 }
 
 impl MinerEntry {
@@ -217,6 +255,18 @@ impl MinerEntry {
     }
     fn width() -> u32 {
         32
+    }
+    fn upstream_template() -> String {
+        "server".to_owned()
+    }
+    fn upstream_silence_ms() -> u64 {
+        15_000
+    }
+    fn upstream_tokens_max() -> u32 {
+        1_024
+    }
+    fn upstream_parallel() -> u32 {
+        8
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use crate::protocol::query::{COMPLETION_BYTES_MAX, PROMPT_BYTES_MAX, Query, STOP_BYTES_MAX, STOPS_MAX, Usage};
+use crate::protocol::turns::{self, Turn, Voice};
 
 const MAX_TOKENS: u32 = 128;
 const TEMPERATURE: f64 = 1.0;
@@ -105,7 +106,7 @@ impl TextRequest {
     /// A field is missing or out of its bounds; the error names it.
     pub fn query(&self, style: Style, seed: u64) -> Result<Query, ApiError> {
         let prompt = match style {
-            Style::Completion => self.plain_prompt()?,
+            Style::Completion => self.plain_prompt()?.into_bytes(),
             Style::Chat => self.chat_prompt()?,
         };
         if prompt.len() > PROMPT_BYTES_MAX {
@@ -121,7 +122,7 @@ impl TextRequest {
             return Err(ApiError::invalid(message).param("max_tokens"));
         }
         Ok(Query::Complete {
-            prompt: prompt.into_bytes(),
+            prompt,
             max_bytes,
             temperature_milli: milli(self.temperature.unwrap_or(TEMPERATURE))?,
             seed: self.seed.map_or(seed, i64::cast_unsigned),
@@ -140,32 +141,38 @@ impl TextRequest {
         }
     }
 
-    /// The messages as one text to go on from. The models of the network continue text and know no roles, so the
-    /// contents stand in their order, an empty line between two: what was said is all they see.
-    fn chat_prompt(&self) -> Result<String, ApiError> {
+    /// The messages as turns; the engine that knows the model makes of them what that model reads.
+    fn chat_prompt(&self) -> Result<Vec<u8>, ApiError> {
         let messages = self.messages.as_deref().unwrap_or_default();
         if messages.is_empty() {
             return Err(ApiError::invalid("messages must hold at least one message").param("messages"));
         }
-        let mut texts = Vec::new();
+        let mut said = Vec::new();
         for (i, message) in messages.iter().enumerate() {
-            if !["system", "developer", "user", "assistant", "tool"].contains(&message.role.as_str()) {
-                let error = ApiError::invalid(format!("\"{}\" is no role of a message", message.role));
-                return Err(error.param(&format!("messages[{i}].role")));
-            }
-            match &message.content {
-                Some(Content::Text(text)) => texts.push(text.clone()),
+            let voice = match message.role.as_str() {
+                "system" | "developer" => Voice::System,
+                // What a tool said is as good as told by the user.
+                "user" | "tool" => Voice::User,
+                "assistant" => Voice::Assistant,
+                other => {
+                    let error = ApiError::invalid(format!("\"{other}\" is no role of a message"));
+                    return Err(error.param(&format!("messages[{i}].role")));
+                }
+            };
+            let text = match &message.content {
+                Some(Content::Text(text)) => text.clone(),
                 Some(Content::Parts(parts)) => {
                     if let Some(other) = parts.iter().find(|p| p.kind != "text") {
                         let error = ApiError::invalid(format!("content of type \"{}\" is not read here", other.kind));
                         return Err(error.param(&format!("messages[{i}].content")));
                     }
-                    texts.push(parts.iter().map(|p| p.text.as_str()).collect());
+                    parts.iter().map(|p| p.text.as_str()).collect()
                 }
-                None => {}
-            }
+                None => continue,
+            };
+            said.push(Turn { voice, text: text.into_bytes() });
         }
-        Ok(texts.join("\n\n"))
+        Ok(turns::join(&said))
     }
 
     fn stops(&self) -> Result<Vec<Vec<u8>>, ApiError> {
@@ -337,7 +344,7 @@ mod tests {
             r#"{"messages":[{"role":"system","content":"be"},{"role":"user","content":[{"type":"text","text":"hi"}]}],"seed":-1}"#,
         );
         let Query::Complete { prompt, seed, .. } = chat.query(Style::Chat, 0).unwrap() else { panic!() };
-        assert_eq!((prompt.as_slice(), seed), (&b"be\n\nhi"[..], u64::MAX));
+        assert_eq!((prompt.as_slice(), seed), (&b"\xf8be\xf9hi\xfa"[..], u64::MAX));
     }
 
     #[test]

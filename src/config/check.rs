@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::{Behaviour, Config, ConfigError, Manner, Origin, Role};
+use super::{Behaviour, Config, ConfigError, EngineKind, Manner, Origin, Role};
 use crate::protocol::units::parse_star;
 
 /// Something that works, and probably is not meant.
@@ -55,6 +55,16 @@ pub fn refuse(config: &Config) -> Result<(), ConfigError> {
     let dishonest = config.miner.entries.iter().find(|e| e.behaviour != Behaviour::Honest);
     if let (Some(entry), false) = (dishonest, config.network.dev) {
         let problem = format!("asks for a {} miner, which only network.dev = true allows", entry.behaviour.name());
+        return Err(refusal(config, "miner.entries", problem));
+    }
+    let nameless = config.miner.entries.iter().find(|entry| {
+        entry.engine == EngineKind::Upstream && (entry.upstream_url.is_empty() || entry.upstream_model.is_empty())
+    });
+    if let Some(entry) = nameless {
+        let problem = format!(
+            "asks for an upstream engine in {} and does not name it; give upstream_url and upstream_model",
+            entry.subnet
+        );
         return Err(refusal(config, "miner.entries", problem));
     }
     let manner = config.validator.behaviour;
@@ -164,6 +174,8 @@ mod tests {
         assert!(load(&[late]).unwrap_err().contains("network.dev"));
         assert!(load(&[late, ("network.dev", "true")]).is_ok());
         assert!(load(&[("validator.bond_top_up", "much")]).unwrap_err().contains("amount like"));
+        let nameless = ("miner.entries", "[{ subnet = \"text\", engine = \"upstream\", upstream_url = \"http://a\" }]");
+        assert!(load(&[nameless]).unwrap_err().contains("upstream_model"));
         let copier = ("validator.behaviour", "copier");
         assert!(load(&[copier]).unwrap_err().contains("copier validator"));
         assert!(load(&[copier, ("network.dev", "true")]).is_ok());

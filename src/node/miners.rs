@@ -10,10 +10,12 @@ use std::time::Duration;
 use actix::Recipient;
 use tokio::sync::watch;
 
+use super::upstream::{self, Upstream};
 use crate::actors::mail::{ask, tell};
-use crate::actors::query_dispatcher::{Behaviour, ServeModel};
+use crate::actors::query_dispatcher::{Behaviour, CloseModel, ServeModel};
 use crate::actors::worker_pool::{Cancel, Done, Job, Lane, LoadModel, RunJob};
 use crate::ml::engine::Progress;
+use crate::ml::engine::upstream::handle_of;
 use crate::ml::model::Artifact;
 use crate::ml::task::MinerSpec;
 use crate::protocol::ids::{Digest, SubnetId};
@@ -30,6 +32,8 @@ pub struct Miner {
     pub task: String,
     pub behaviour: Behaviour,
     pub spec: MinerSpec,
+    /// Answers with a server's model instead of one of its own.
+    pub upstream: Option<Upstream>,
 }
 
 /// Whom a miner needs.
@@ -38,6 +42,7 @@ pub struct Links {
     pub run_job: Recipient<RunJob>,
     pub load_model: Recipient<LoadModel>,
     pub serve: Recipient<ServeModel>,
+    pub close: Recipient<CloseModel>,
 }
 
 /// Where the model of a subnet's miner is kept.
@@ -51,6 +56,12 @@ pub fn model_path(models: &Path, subnet: SubnetId) -> PathBuf {
 /// In words: training failed, or the model cannot be stored.
 pub async fn ready(miner: Miner, links: &Links, models: &Path) -> Result<Option<Arc<Artifact>>, String> {
     let Miner { subnet, behaviour, .. } = miner;
+    if let Some(upstream) = miner.upstream.clone() {
+        let serve = ServeModel { subnet, model: handle_of(&upstream.source.model), lane: Lane::Upstream, behaviour };
+        let links = upstream::Links { serve: links.serve.clone(), close: links.close.clone() };
+        upstream::tend(upstream, serve, links).await;
+        return Ok(None);
+    }
     let (model, lane, artifact) = if let Some(lane) = behaviour.bare() {
         (Digest::ZERO, lane, None)
     } else {

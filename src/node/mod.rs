@@ -11,6 +11,7 @@ pub mod judging;
 pub mod miners;
 pub mod publish;
 mod run;
+pub mod upstream;
 pub mod why;
 
 use std::collections::BTreeSet;

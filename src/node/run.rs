@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use super::accuse::Accuser;
 use super::miners::{self, Miner};
 use super::publish::{self, Publisher};
+use super::upstream::Upstream;
 use super::{Keeping, Keys, Node, Parts, Scoring, journal, link_seed};
 use crate::actors::clock::{Clock, wall_now_ms};
 use crate::actors::ledger::archive::{Archive, ArchiveError};
@@ -24,11 +25,12 @@ use crate::actors::query_dispatcher;
 use crate::actors::scorer::Conduct;
 use crate::actors::worker_pool::{self, EngineMaker, Lane, LaneParams};
 use crate::api;
-use crate::config::{Behaviour, Config, LogFormat, Manner, Role};
+use crate::config::{Behaviour, Config, EngineKind, LogFormat, Manner, Role};
 use crate::ledger::state::State;
 use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
 use crate::ml::engine::memory::MemoryEngine;
 use crate::ml::engine::random::RandomEngine;
+use crate::ml::engine::upstream::UpstreamEngine;
 use crate::ml::model::Kind;
 use crate::ml::task::MinerSpec;
 use crate::net::{self, NetError};
@@ -116,6 +118,7 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
             run_job: to(&node.worker_pool),
             load_model: to(&node.worker_pool),
             serve: to(&node.query_dispatcher),
+            close: to(&node.query_dispatcher),
         };
         let publisher = Publisher {
             chain,
@@ -261,7 +264,7 @@ fn gather(config: &Config, fatal: Arc<dyn Fn(String) + Send + Sync>) -> Result<(
         remember,
         peers_target: usize::try_from(config.network.peers_target).unwrap_or(50),
         scoring,
-        pool: pool(config),
+        pool: pool(config, &miners),
         keeping: keeping(config)?,
         queries_max: config.gateway.queries_max,
         transport: Box::new(move |sink| Ok(Arc::new(net::swarm::Net::start(params, sink)?))),
@@ -384,7 +387,12 @@ fn seats(config: &Config, state: &State) -> Result<Vec<Miner>, StartError> {
                 Behaviour::Relay => query_dispatcher::Behaviour::Relay,
                 Behaviour::Memoriser => query_dispatcher::Behaviour::Memoriser,
             };
-            Ok(Miner { subnet, task, behaviour, spec: spec.bounded() })
+            let upstream = (entry.engine == EngineKind::Upstream).then(|| Upstream::of(entry)).transpose();
+            let upstream = upstream.map_err(|error| {
+                let help = "mend this miner's [[miner.entries]] table";
+                StartError::new(3, format!("the miner of \"{}\": {error}", entry.subnet), help)
+            })?;
+            Ok(Miner { subnet, task, behaviour, spec: spec.bounded(), upstream })
         })
         .collect()
 }
@@ -451,7 +459,7 @@ fn keeping(config: &Config) -> Result<Keeping, StartError> {
     })
 }
 
-fn pool(config: &Config) -> worker_pool::Params {
+fn pool(config: &Config, miners: &[Miner]) -> worker_pool::Params {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = if config.pool.threads == 0 { cores.saturating_sub(1).max(1) } else { config.pool.threads };
     let cpu: EngineMaker = Arc::new(|| match CpuEngine::new(MEMORY_BYTES) {
@@ -476,6 +484,13 @@ fn pool(config: &Config) -> worker_pool::Params {
             }
         });
         lanes.push(LaneParams { lane: Lane::Memory, workers: 1, waiting_max: config.pool.jobs_max, engine });
+    }
+    let upstreams: Vec<Upstream> = miners.iter().filter_map(|miner| miner.upstream.clone()).collect();
+    if !upstreams.is_empty() {
+        let workers = upstreams.iter().map(|upstream| upstream.parallel).sum();
+        let sources: Vec<_> = upstreams.into_iter().map(|upstream| upstream.source).collect();
+        let engine: EngineMaker = Arc::new(move || Box::new(UpstreamEngine::new(sources.clone())));
+        lanes.push(LaneParams { lane: Lane::Upstream, workers, waiting_max: config.pool.jobs_max, engine });
     }
     worker_pool::Params { lanes, model_bytes_max: MODEL_BYTES_MAX }
 }

@@ -25,5 +25,6 @@ pub mod score_log;
 pub mod statement;
 pub mod sync;
 pub mod transaction;
+pub mod turns;
 pub mod units;
 pub mod wire;

@@ -17,6 +17,7 @@ use crate::actors::peer_manager::{AttemptOutcome, Pick, PickMiners, QueryEnded};
 use crate::net;
 use crate::protocol::ids::{Digest, MemberId, NodeId};
 use crate::protocol::query::{Answer, AnswerFrame, Ask, PROMPT_BYTES_MAX, Query, Usage};
+use crate::protocol::turns::is_mark;
 
 /// The least an attempt gets while another miner could be asked.
 const ATTEMPT_MS_MIN: u64 = 250;
@@ -237,7 +238,8 @@ impl Flight {
             return self.ask.query.clone();
         };
         let mut longer = prompt.clone();
-        longer.extend_from_slice(&self.text);
+        // What a miner wrote goes on in its turn and begins none.
+        longer.extend(self.text.iter().filter(|byte| !is_mark(**byte)));
         // A model reads the end of a prompt; the front may go when it grows over its bound.
         let over = longer.len().saturating_sub(PROMPT_BYTES_MAX);
         let written = self.text.len();

@@ -89,6 +89,14 @@ pub struct ServeModel {
     pub behaviour: Behaviour,
 }
 
+/// From node.rs: the engine behind a subnet's miner takes nothing for now, and why; `ServeModel` opens it again. Lost: the
+/// engine's own refusals say the same, one by one.
+#[derive(Clone, Debug)]
+pub struct CloseModel {
+    pub serve: ServeModel,
+    pub reason: String,
+}
+
 /// From node.rs: what is served here, one row per subnet. Rows know what the dispatcher knows (subnet, behaviour, model,
 /// counts); names, member and pay are for others to fill in.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +108,7 @@ heard! { "query_dispatcher":
     QueryArrived => (),
     QueryWithdrawn => (),
     ServeModel => bool,
+    CloseModel => bool,
     ReadServing => Vec<MinerRow>,
 }
 super::mail::stops! { QueryDispatcher }
@@ -486,7 +495,15 @@ impl Handler<ServeModel> for QueryDispatcher {
     type Result = bool;
 
     fn handle(&mut self, serve: ServeModel, _: &mut Self::Context) -> bool {
-        self.serving.serve(serve)
+        self.serving.serve(serve, None)
+    }
+}
+
+impl Handler<CloseModel> for QueryDispatcher {
+    type Result = bool;
+
+    fn handle(&mut self, CloseModel { serve, reason }: CloseModel, _: &mut Self::Context) -> bool {
+        self.serving.serve(serve, Some(reason))
     }
 }
 

@@ -95,6 +95,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Served {
     serve: ServeModel,
+    /// Why nothing is taken at present.
+    closed: Option<String>,
     answered: u64,
     refused: u64,
     failed: u64,
@@ -124,15 +126,16 @@ impl Serving {
         self.in_flight.len()
     }
 
-    /// Sets what is served in a subnet; false when there is no room for another subnet. Counts go on.
-    pub fn serve(&mut self, serve: ServeModel) -> bool {
+    /// Sets what is served in a subnet, or with a reason that nothing is for now; false when there is no room for another
+    /// subnet. Counts go on.
+    pub fn serve(&mut self, serve: ServeModel, closed: Option<String>) -> bool {
         if let Some(served) = self.subnets.get_mut(&serve.subnet) {
-            served.serve = serve;
+            (served.serve, served.closed) = (serve, closed);
             return true;
         }
         let room = self.subnets.len() < self.limits.subnets_max;
         if room {
-            self.subnets.insert(serve.subnet, Served { serve, answered: 0, refused: 0, failed: 0 });
+            self.subnets.insert(serve.subnet, Served { serve, closed, answered: 0, refused: 0, failed: 0 });
         }
         room
     }
@@ -163,6 +166,10 @@ impl Serving {
         let serve = &served.serve;
         if ask.model.is_some_and(|model| model != serve.model) {
             return refuse(RefusalCode::UnknownModel, "another model is served here");
+        }
+        if served.closed.is_some() {
+            // Why is the operator's to know; whoever asks goes to another miner.
+            return refuse(RefusalCode::Busy, "the engine behind this miner takes nothing at present");
         }
         if self.in_flight.len() >= self.limits.in_flight_max || self.in_flight.contains_key(&ticket) {
             return refuse(RefusalCode::Busy, "as many queries as allowed are in flight here");
@@ -200,7 +207,8 @@ impl Serving {
             let in_flight = self.in_flight.values().filter(|in_subnet| *in_subnet == subnet).count();
             MinerRow {
                 subnet: *subnet,
-                state: "serving".to_owned(),
+                state: if served.closed.is_some() { "closed" } else { "serving" }.to_owned(),
+                notes: served.closed.iter().map(|why| format!("takes no queries: {why}")).collect(),
                 behaviour: served.serve.behaviour.name().to_owned(),
                 model: Some(served.serve.model),
                 answered: served.answered,
@@ -246,7 +254,7 @@ mod tests {
     fn serving(behaviour: Behaviour) -> Serving {
         let mut serving = Serving::new(Limits { in_flight_max: 2, subnets_max: 1 });
         let model = Digest([1; 32]);
-        assert!(serving.serve(ServeModel { subnet: SubnetId(1), model, lane: Lane::Cpu, behaviour }));
+        assert!(serving.serve(ServeModel { subnet: SubnetId(1), model, lane: Lane::Cpu, behaviour }, None));
         serving
     }
 
@@ -264,6 +272,22 @@ mod tests {
             assert_eq!((plan.lane, plan.wait_ms, plan.answers), (lane, wait_ms, answers));
             assert_eq!(plan.relays, behaviour == Behaviour::Relay);
         }
+    }
+
+    #[test]
+    fn a_closed_engine_refuses_as_busy_and_says_why_to_its_operator_alone() {
+        let mut serving = serving(Behaviour::Honest);
+        let serve = serving.subnets[&SubnetId(1)].serve;
+        assert!(serving.serve(serve, Some("the server is down".to_owned())));
+        let refused = serving.arrive(ask(1), ReplyTicket(1)).unwrap_err();
+        let AnswerFrame::Refused(RefusalCode::Busy, text) = refused else { panic!("{refused:?}") };
+        assert!(!text.contains("down"));
+        let row = &serving.rows()[0];
+        assert_eq!((row.state.as_str(), row.refused), ("closed", 1));
+        assert!(row.notes[0].contains("the server is down"));
+        assert!(serving.serve(serve, None));
+        assert!(serving.arrive(ask(1), ReplyTicket(1)).is_ok());
+        assert_eq!(serving.rows()[0].state, "serving");
     }
 
     #[test]
@@ -292,6 +316,6 @@ mod tests {
         assert_eq!((row.answered, row.refused, row.failed, row.in_flight), (1, 4, 0, 2));
         let model = Digest::ZERO;
         let second = ServeModel { subnet: SubnetId(2), model, lane: Lane::Cpu, behaviour: Behaviour::Honest };
-        assert!(!serving.serve(second), "bounded");
+        assert!(!serving.serve(second, None), "bounded");
     }
 }

@@ -21,6 +21,8 @@ pub enum Lane {
     Random,
     /// Answers by heart: what a miner of a development network serves that has learnt the held-out data.
     Memory,
+    /// Servers elsewhere that speak the OpenAI API: its workers wait for them, and use no processor here.
+    Upstream,
 }
 
 impl Lane {
@@ -29,6 +31,7 @@ impl Lane {
             Self::Cpu => "cpu",
             Self::Random => "random",
             Self::Memory => "memory",
+            Self::Upstream => "upstream",
         }
     }
 }

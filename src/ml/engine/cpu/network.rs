@@ -16,6 +16,7 @@ use crate::ml::quantise::{from_micros, to_fixed, to_micros};
 use crate::ml::train::series::Rows;
 use crate::ml::train::{byte_rows, pixel_rows};
 use crate::protocol::query::{Answer, BYTE_VALUES, CLASSES, Query};
+use crate::protocol::turns::plain;
 
 #[derive(Debug)]
 pub(super) enum Network {
@@ -125,7 +126,7 @@ impl Network {
                     return Ok(None);
                 }
                 let (max_bytes, temperature_milli, seed) = (*max_bytes, *temperature_milli, *seed);
-                let wish = Wish { prompt, max_bytes, temperature_milli, seed, stop };
+                let wish = Wish { prompt: &plain(prompt), max_bytes, temperature_milli, seed, stop };
                 let bytes = complete(&wish, control, sink, |text| {
                     self.bytes(std::iter::once(text), device).map_or_else(|| Ok(Vec::new()), host)
                 })?;
