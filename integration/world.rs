@@ -479,8 +479,9 @@ impl World {
             run_job: to(&node.worker_pool),
             load_model: to(&node.worker_pool),
             serve: to(&node.query_dispatcher),
+            close: to(&node.query_dispatcher),
         });
-        let miner = Miner { subnet: VISION, task: "vision".into(), behaviour, spec };
+        let miner = Miner { subnet: VISION, task: "vision".into(), behaviour, spec, upstream: None };
         let models = self.citizens[of].borrow().models.clone();
         miners::ready(miner, &links, &models).await.unwrap_or_else(|e| panic!("seed {}: {e}", self.seed));
     }

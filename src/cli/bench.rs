@@ -8,6 +8,7 @@ use serde_json::json;
 use super::error::CliError;
 use super::output::{Reply, Table};
 use crate::ml::bench::{self as ml, CASES};
+use crate::node::bench as serving;
 use crate::sim::bench::{BENCHES, Figure, run};
 
 #[derive(Args, Debug)]
@@ -57,7 +58,8 @@ impl Bench {
 /// Every name with what it measures.
 fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
     let models = CASES.iter().map(|case| (case.name, case.about));
-    BENCHES.iter().map(|(name, about, _)| (*name, *about)).chain(models)
+    let served = serving::BENCHES.iter().map(|bench| (bench.0, bench.1));
+    BENCHES.iter().map(|(name, about, _)| (*name, *about)).chain(models).chain(served)
 }
 
 fn measure(name: &str) -> Result<Figure, CliError> {
@@ -65,12 +67,21 @@ fn measure(name: &str) -> Result<Figure, CliError> {
     if let Some(figure) = run(name) {
         return Ok(figure);
     }
+    if let Some(served) = serving::run(name) {
+        return Ok(figure(&served.map_err(CliError::failed)?));
+    }
     let case = CASES.iter().find(|case| case.name == name).ok_or_else(nothing)?;
     let begin = Instant::now();
     let clock = || u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let ml::Figure { unit, median, min, max, runs } =
         case.run(&clock).map_err(|error| CliError::failed(error.to_string()))?;
     Ok(Figure { name: case.name, unit, median, min, max, runs, baseline: None, ratio: None })
+}
+
+/// Baseline: the bare engine in the same run.
+fn figure(served: &serving::Served) -> Figure {
+    let serving::Served { name, median, min, max, bare_median, runs } = *served;
+    Figure { name, unit: "ms", median, min, max, runs, baseline: Some(bare_median), ratio: Some(bare_median / median) }
 }
 
 fn list() -> Reply {

@@ -12,7 +12,11 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::output::{Reply, Table, ago, size};
 use super::up::needed_keys;
-use crate::config::{Config, check};
+use crate::config::{Config, EngineKind, MinerEntry, check};
+use crate::ml::bench::speed;
+use crate::ml::engine::Control;
+use crate::ml::engine::upstream::probe;
+use crate::node::upstream::Upstream;
 use crate::protocol::genesis::Genesis;
 use crate::protocol::report::NodeStatus;
 use crate::store::keystore::Keystore;
@@ -21,6 +25,7 @@ const FREE_BYTES_MIN: u64 = 2 * 1024 * 1024 * 1024;
 const SYNC_MS_MAX: u64 = 100;
 const CLOCK_OFF_MS_MAX: u64 = 1_000;
 const DIAL_LIMIT: Duration = Duration::from_secs(3);
+const PROOF_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Area {
@@ -29,6 +34,7 @@ pub enum Area {
     Disk,
     Clock,
     Net,
+    Gpu,
 }
 
 #[derive(Args, Debug)]
@@ -97,7 +103,72 @@ impl Doctor {
         if wants(Area::Net) {
             look_at_net(&mut chart, &config, status.as_ref());
         }
+        if wants(Area::Gpu) {
+            look_at_devices(&mut chart, &config);
+        }
         Ok(reply(&chart))
+    }
+}
+
+/// Where models run here, and how fast.
+fn look_at_devices(chart: &mut Chart, config: &Config) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = if config.pool.threads == 0 { cores.saturating_sub(1).max(1) } else { config.pool.threads };
+    let began = Instant::now();
+    let clock = || u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    match speed(&clock) {
+        Ok(speed) => {
+            let detail = format!(
+                "{workers} workers on {cores} cores, {}; each reads {:.0} contexts of {} bytes/s and trains on {:.0}/s with a \
+                 transformer of {:.2} M parameters",
+                speed.isa,
+                speed.contexts_s,
+                speed.context_bytes,
+                speed.trained_s,
+                speed.parameters as f64 / 1e6
+            );
+            chart.good("gpu", "CPU lane", detail);
+        }
+        Err(error) => {
+            let remedy = "models cannot run here; report it with this output";
+            chart.bad("gpu", "CPU lane", error.to_string(), remedy);
+        }
+    }
+    // This program has no engine for them, but a serving engine on this machine has.
+    let found: Vec<&str> =
+        GPU_FILES.iter().filter(|(path, _)| Path::new(path).exists()).map(|(_, name)| *name).collect();
+    let detail = if found.is_empty() {
+        "none is seen; this build runs models on the processor alone".to_owned()
+    } else {
+        format!(
+            "{} is here; this build has no engine for it: run vLLM, llama.cpp or Ollama on it and mine with engine = \
+             \"upstream\"",
+            found.join(", ")
+        )
+    };
+    chart.good("gpu", "GPU", detail);
+    for entry in config.miner.entries.iter().filter(|entry| entry.engine == EngineKind::Upstream) {
+        look_at_upstream(chart, entry);
+    }
+}
+
+/// What the kernel shows of a GPU.
+const GPU_FILES: &[(&str, &str)] =
+    &[("/dev/nvidia0", "an NVIDIA GPU"), ("/dev/kfd", "an AMD GPU"), ("/dev/dri/renderD128", "a graphics device")];
+
+/// Asks a miner's server to prove itself, as the node does.
+fn look_at_upstream(chart: &mut Chart, entry: &MinerEntry) {
+    let what = format!("{} at {}", entry.upstream_model, entry.upstream_url);
+    let began = Instant::now();
+    let late = || began.elapsed() > PROOF_LIMIT;
+    let proof = Upstream::of(entry)
+        .and_then(|upstream| probe(&upstream.source, &Control::until(&late)).map_err(|error| error.to_string()));
+    match proof {
+        Ok(()) => chart.good("gpu", what, format!("lists its model and writes, in {} ms", began.elapsed().as_millis())),
+        Err(error) => {
+            let remedy = "start the server, or mend the upstream_ keys of this miner's [[miner.entries]]";
+            chart.bad("gpu", what, error, remedy);
+        }
     }
 }
 

@@ -53,8 +53,18 @@ const ENGINES: &[&str] = &["own", "upstream"];
 const TEMPLATES: &[&str] = &["server", "plain", "chatml", "llama3", "gemma", "mistral"];
 const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late", "relay", "memoriser"];
 const MANNERS: &[&str] = &["honest", "copier", "non_revealer", "self_dealer"];
-const EXTRAS: &[&str] =
-    &["random", "silent", "late", "relay", "memoriser", "copier", "non_revealer", "self_dealer", "forecast"];
+const EXTRAS: &[&str] = &[
+    "random",
+    "silent",
+    "late",
+    "relay",
+    "memoriser",
+    "copier",
+    "non_revealer",
+    "self_dealer",
+    "forecast",
+    "upstream",
+];
 
 const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
     Key { section, name, kind, default, doc }

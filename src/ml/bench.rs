@@ -63,6 +63,7 @@ const CONV: Architecture = Architecture::Conv { channels: 16, hidden: 64 };
 const BYTES: Architecture = Architecture::ByteMlp { context: 8, embedding: 32, hidden: 128 };
 /// 0.92 M weights.
 const GPT: Architecture = Architecture::ByteGpt { context: 128, embedding: 128, layers: 4, heads: 4 };
+const GPT_BATCH: usize = 16;
 const PATCHES: Architecture = Architecture::Patches { seasons: 6, embedding: 64, layers: 1, heads: 4 };
 
 macro_rules! cases {
@@ -83,7 +84,7 @@ cases! {
     "byte_mlp_infer_32", "32 distributions of the next byte", "text", BYTES, Work::Infer(32);
     "byte_mlp_infer_1", "one distribution of the next byte", "text", BYTES, Work::Infer(1);
     "byte_mlp_complete", "a byte of a completion", "text", BYTES, Work::Complete;
-    "gpt_train_step", "a step of a transformer of 0.9 M weights over 16 windows of 128 bytes", "text", GPT, Work::Train(16);
+    "gpt_train_step", "a step of a transformer of 0.9 M weights over 16 windows of 128 bytes", "text", GPT, Work::Train(GPT_BATCH);
     "gpt_infer_1", "its distribution after 128 bytes", "text", GPT, Work::Infer(1);
     "patches_train_step", "a step of the forecaster over 64 windows", "forecast", PATCHES, Work::Train(64);
     "patches_infer_1", "one day forecast", "forecast", PATCHES, Work::Infer(1);
@@ -139,6 +140,53 @@ impl Case {
             }
         }
     }
+}
+
+/// How fast one worker of the CPU lane is.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Speed {
+    /// The widest vector instructions in use.
+    pub isa: &'static str,
+    pub parameters: u64,
+    pub context_bytes: usize,
+    /// Contexts read in a second, and trained on.
+    pub contexts_s: f64,
+    pub trained_s: f64,
+}
+
+/// Contexts of one measured call, and steps of the measured training.
+const SPEED_ITEMS: usize = 64;
+const SPEED_STEPS: u64 = 4;
+const SPEED_RUNS: usize = 3;
+
+/// Measures one worker with a fresh transformer, within a second or two.
+///
+/// # Errors
+/// The engine's or the data's.
+pub fn speed(clock: Clock<'_>) -> Result<Speed, BenchError> {
+    let mut engine = CpuEngine::new(MEMORY_BYTES)?;
+    let task = task::open("text")?;
+    let job = task.job(&MinerSpec::graded("text", 0, 1));
+    let job = TrainJob { architecture: GPT, batch: GPT_BATCH, steps: SPEED_STEPS, ..job };
+    let begin = clock();
+    let trained = engine.train(None, &job, &Control::FREE)?;
+    let trained_s = SPEED_STEPS as f64 * job.batch as f64 / (since(clock, begin).max(1.0) / 1e9);
+    let handle = engine.load(&trained.artifact)?;
+    let challenge = task.challenge(hash("starling/1 bench", &[]), SPEED_ITEMS);
+    let mut fastest = f64::INFINITY;
+    for _ in 0..SPEED_RUNS {
+        let begin = clock();
+        engine.infer(handle, &challenge.query, &Control::FREE, &mut no_sink)?;
+        fastest = fastest.min(since(clock, begin)).max(1.0);
+    }
+    let numbers = job.architecture.numbers();
+    Ok(Speed {
+        isa: engine.info().isa,
+        parameters: job.architecture.weight_bytes() / 4,
+        context_bytes: numbers.get("context").copied().unwrap_or(0),
+        contexts_s: SPEED_ITEMS as f64 / (fastest / 1e9),
+        trained_s,
+    })
 }
 
 fn since(clock: Clock<'_>, begin: u64) -> f64 {
@@ -213,5 +261,14 @@ mod tests {
                 assert!((figure.median - per_look).abs() < 1e-6, "{}: {figure:?}", case.name);
             }
         }
+    }
+
+    #[test]
+    fn one_workers_speed_counts_the_lent_clock() {
+        let ticks = AtomicU64::new(0);
+        let clock = || ticks.fetch_add(1_000_000_000, Ordering::Relaxed);
+        let speed = speed(&clock).unwrap();
+        assert!((speed.contexts_s - SPEED_ITEMS as f64).abs() < 1e-9, "{speed:?}");
+        assert!(speed.trained_s > 0.0 && speed.parameters > 10_000 && speed.context_bytes > 0, "{speed:?}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Reading order: `task` says what is asked and what a good answer is, `model` what a miner runs and its bytes,
 //! `engine` who computes it, `train` how it comes to be, `batch` how queries share one run, `mark` what one answer is
-//! worth in whole numbers, `score` what can be remembered of many, `quantise` the one gate from floats to the integers everything else is made of, and
-//! `bench` what all of it costs.
+//! worth in whole numbers, `score` what can be remembered of many, `quantise` the one gate from floats to the integers everything else is
+//! made of, `verify` whether the claimed model wrote an answer, and `bench` what all of it costs.
 
 pub mod batch;
 pub mod bench;
@@ -15,3 +15,4 @@ pub mod quantise;
 pub mod score;
 pub mod task;
 pub mod train;
+pub mod verify;

@@ -6,6 +6,7 @@
 
 pub mod accuse;
 pub mod asks;
+pub mod bench;
 pub mod journal;
 pub mod judging;
 pub mod miners;

@@ -129,6 +129,11 @@ fn restart(record: &Record, node: &NodeRecord) -> Result<Reply, CliError> {
     let pid = children.start(node)?;
     let client = Client::new(&node.http, PATIENCE)?;
     let began = Instant::now();
+    if node.is_engine() {
+        // It takes no part in anything that could be waited for.
+        let data = json!({ "node": node.name, "pid": pid });
+        return Ok(Reply::of(&data).line(format!("{} runs again (process {pid}).", node.name)));
+    }
     let status: NodeStatus = loop {
         children.reap();
         if alive(node).is_none() {

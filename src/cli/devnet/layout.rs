@@ -5,13 +5,17 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
-use super::plan::{self, NodePlan, Place, Wishes};
-use super::record::{NodeRecord, Record, write_whole};
+use super::plan::{self, Extra, NodePlan, Place, Wishes};
+use super::record::{ENGINE, NodeRecord, Record, write_whole};
 use crate::cli::error::{CliError, Exit};
 use crate::config::Role;
+use crate::ml::engine::cpu::{CpuEngine, MEMORY_BYTES};
+use crate::ml::engine::{Control, Engine as _};
+use crate::ml::task::{self, MinerSpec};
 use crate::net::peer_id_text;
 use crate::protocol::chance::Chance;
 use crate::protocol::genesis::Genesis;
+use crate::protocol::ids::{AccountId, NodeId};
 use crate::protocol::report::Moment;
 use crate::store::keystore::{KeyKind, Keystore, Protection};
 
@@ -90,13 +94,20 @@ fn write_node(
 /// The folder cannot be written, or there are no free ports.
 pub fn processes(dir: &Path, wishes: &Wishes, gateway_port: u16, now: Moment) -> Result<Record, CliError> {
     let nodes = plan::nodes(wishes, false);
-    let ports = free_ports(nodes.len() * 2 + 1)?;
+    let ports = free_ports(nodes.len() * 2 + 1 + wishes.with.len())?;
     let mut ports = ports.into_iter().filter(|port| *port != gateway_port);
     let mut next = || ports.next().unwrap_or(0);
     let mut placed = Vec::new();
     let mut used = Vec::new();
-    for node in nodes {
+    let mut engines = Vec::new();
+    for mut node in nodes {
         let (p2p, http) = (next(), next());
+        if let Some(miner) = node.miner.as_mut().filter(|miner| miner.behaviour == Extra::Upstream.name()) {
+            let port = next();
+            let engine = engine_of(dir, &node.name, port);
+            miner.upstream = Some(engine.http.clone());
+            engines.push(engine);
+        }
         let gateway = node.is(Role::Gateway).then_some(gateway_port);
         used.push([p2p, http].into_iter().chain(gateway).collect::<Vec<u16>>());
         placed.push((node, Place::loopback(p2p, http, gateway)));
@@ -108,8 +119,44 @@ pub fn processes(dir: &Path, wishes: &Wishes, gateway_port: u16, now: Moment) ->
     });
     let url = format!("http://127.0.0.1:{gateway_port}");
     let record = Record::new(dir, wishes.clone(), now, genesis.chain_id(), url, records.collect());
+    let record = Record { engines, ..record };
     write_all(dir, &record, wishes, &placed, &text)?;
     Ok(record)
+}
+
+/// The server of an upstream miner: a process of this program on a port of loopback.
+fn engine_of(dir: &Path, miner: &str, port: u16) -> NodeRecord {
+    let name = format!("{miner}-engine");
+    NodeRecord {
+        role: ENGINE.to_owned(),
+        node: NodeId::default(),
+        account: AccountId::default(),
+        p2p: String::new(),
+        http: format!("http://127.0.0.1:{port}"),
+        data_dir: dir.join(&name),
+        miner: None,
+        manner: None,
+        ports: vec![port],
+        name,
+    }
+}
+
+/// Gives an engine the model that its miner's numbers make, unless it has one.
+///
+/// # Errors
+/// The model cannot be trained or written.
+pub fn teach(record: &Record, engine: &NodeRecord) -> Result<(), CliError> {
+    let file = engine.engine_file();
+    let wanted = record.miners().find(|(_, miner)| miner.upstream.as_ref() == Some(&engine.http));
+    let Some((_, miner)) = wanted.filter(|_| !file.is_file()) else { return Ok(()) };
+    make_dir(&engine.data_dir)?;
+    let failed = |error: String| CliError::failed(format!("{} cannot be taught: {error}", engine.name));
+    let task = task::open(&miner.task).map_err(|e| failed(e.to_string()))?;
+    let (model, samples, steps, width, seed) = (miner.model, miner.samples, miner.steps, miner.width, miner.seed);
+    let job = task.job(&MinerSpec { model, samples, steps, width, seed });
+    let mut cpu = CpuEngine::new(MEMORY_BYTES).map_err(|e| failed(e.to_string()))?;
+    let trained = cpu.train(None, &job, &Control::FREE).map_err(|e| failed(e.to_string()))?;
+    write_whole(&file, &trained.artifact.to_bytes())
 }
 
 fn record_of(wishes: &Wishes, node: &NodePlan, place: &Place, http: String, data_dir: PathBuf) -> NodeRecord {

@@ -79,7 +79,7 @@ pub struct Sizes {
     /// All keys and training slices follow from it [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Further miners: random, silent, late, relay, memoriser; further validators: copier, non_revealer, self_dealer; a third subnet: forecast
+    /// Further miners: random, silent, late, relay, memoriser, upstream; further validators: copier, non_revealer, self_dealer; a third subnet: forecast
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     with: Option<Vec<String>>,
     /// Heights of an epoch, in both subnets [default: 10]
@@ -166,14 +166,14 @@ fn now() -> Moment {
 
 fn down(record: &Record) -> Result<Reply, CliError> {
     let interrupt = Interrupt::listen()?;
-    let stopped = processes::stop(&record.nodes, &mut processes::Children::default(), &interrupt)?;
+    let stopped = processes::stop(record.processes(), &mut processes::Children::default(), &interrupt)?;
     let data = json!({ "stopped": stopped.asked, "killed": stopped.killed, "dir": record.dir });
     let reply = Reply::of(&data).line(stopped.words());
     Ok(reply.hint("starling devnet up      goes on where it stopped").hint("starling devnet reset   forgets it"))
 }
 
 fn reset(record: &Record) -> Result<Reply, CliError> {
-    let stopped = processes::stop(&record.nodes, &mut processes::Children::default(), &Interrupt::listen()?)?;
+    let stopped = processes::stop(record.processes(), &mut processes::Children::default(), &Interrupt::listen()?)?;
     remove(record)?;
     let data = json!({ "stopped": stopped.asked, "removed": record.dir });
     Ok(Reply::of(&data).line(format!("{} nodes stopped, {} removed.", stopped.asked, record.dir.display())))

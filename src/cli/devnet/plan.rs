@@ -17,7 +17,10 @@ use crate::protocol::units::MOTES_PER_STAR;
 use crate::store::keystore::KeyKind;
 
 /// The markets of every devnet: number, name and task.
-pub const SUBNETS: [(SubnetId, &str); 2] = [(SubnetId(1), "vision"), (SubnetId(2), "text")];
+pub const SUBNETS: [(SubnetId, &str); 2] = [(SubnetId(1), "vision"), TEXT];
+const TEXT: (SubnetId, &str) = (SubnetId(2), "text");
+/// What the server of an upstream miner calls its model.
+pub const ENGINE_MODEL: &str = "jargon";
 /// The market that `--with forecast` adds.
 const FORECAST: (SubnetId, &str) = (SubnetId(3), "forecast");
 /// The name of the node that introduces the others and serves the HTTP interface.
@@ -74,6 +77,8 @@ pub enum Extra {
     SelfDealer,
     /// No miner: a third market, among whose miners the honest ones are dealt too.
     Forecast,
+    /// A miner of text that answers with a server's model; the server is a process of its own.
+    Upstream,
 }
 
 /// The behaviour of a self-dealer's miner.
@@ -91,6 +96,7 @@ impl Extra {
             Self::NonRevealer => "non_revealer",
             Self::SelfDealer => "self_dealer",
             Self::Forecast => "forecast",
+            Self::Upstream => "upstream",
         }
     }
 
@@ -100,7 +106,7 @@ impl Extra {
     }
 
     pub fn named(name: &str) -> Option<Self> {
-        let miners = [Self::Random, Self::Silent, Self::Late, Self::Relay, Self::Memoriser];
+        let miners = [Self::Random, Self::Silent, Self::Late, Self::Relay, Self::Memoriser, Self::Upstream];
         let others = [Self::Copier, Self::NonRevealer, Self::SelfDealer, Self::Forecast];
         miners.into_iter().chain(others).find(|e| e.name() == name)
     }
@@ -108,7 +114,8 @@ impl Extra {
     /// What a validator of this kind is told; none of miners.
     pub fn manner(self) -> Option<Manner> {
         match self {
-            Self::Random | Self::Silent | Self::Late | Self::Relay | Self::Memoriser | Self::Forecast => None,
+            Self::Random | Self::Silent | Self::Late | Self::Relay | Self::Memoriser => None,
+            Self::Upstream | Self::Forecast => None,
             Self::Copier => Some(Manner::Copier),
             Self::NonRevealer => Some(Manner::NonRevealer),
             Self::SelfDealer => Some(Manner::SelfDealer),
@@ -139,6 +146,9 @@ pub struct MinerPlan {
     pub behaviour: String,
     #[serde(default)]
     pub model: Option<Kind>,
+    /// The server whose model it answers with, once its place is known.
+    #[serde(default)]
+    pub upstream: Option<String>,
     pub samples: usize,
     pub steps: u64,
     pub width: usize,
@@ -152,6 +162,7 @@ impl MinerPlan {
             task: task.to_owned(),
             behaviour: extra.map_or("honest", Extra::name).to_owned(),
             model: spec.model,
+            upstream: None,
             samples: spec.samples,
             steps: spec.steps,
             width: spec.width,
@@ -259,7 +270,8 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
         let miner = Some(MinerPlan::new(market, spec, None));
         nodes.push(NodePlan { miner, ..NodePlan::new(format!("miner-{}", i + 1), &[Role::Miner]) });
     }
-    for (i, extra) in wishes.with.iter().enumerate().filter(|(_, extra)| **extra != Extra::Forecast) {
+    let miners = |extra: &Extra| *extra != Extra::Forecast && !(containers && *extra == Extra::Upstream);
+    for (i, extra) in wishes.with.iter().enumerate().filter(|(_, extra)| miners(extra)) {
         let before = wishes.with.iter().take(i).filter(|e| *e == extra).count();
         let name = format!("{}-{}", extra.name().replace('_', "-"), before + 1);
         if extra.manner().is_some() {
@@ -267,7 +279,7 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
             continue;
         }
         // A late one that is better than most, so that its rise can be seen.
-        let market = market(&markets, before);
+        let market = if *extra == Extra::Upstream { TEXT } else { market(&markets, before) };
         let spec = MinerSpec { seed: 900 + i as u64, ..MinerSpec::graded(market.1, 1, 5) };
         let miner = Some(MinerPlan::new(market, spec, Some(*extra)));
         nodes.push(NodePlan { miner, ..NodePlan::new(name, &[Role::Miner]) });
@@ -399,6 +411,10 @@ pub fn config(seed: u64, node: &NodePlan, place: &Place, bootnodes: &[String]) -
             miner.width,
             miner.seed
         );
+        if let Some(url) = &miner.upstream {
+            text += &format!("engine = \"upstream\"\nupstream_url = {url:?}\nupstream_model = {ENGINE_MODEL:?}\n");
+            text += "upstream_template = \"plain\"\nupstream_silence_ms = 3000\n";
+        }
     }
     if let Some(manner) = node.manner.and_then(Extra::manner) {
         let favours: Vec<String> = node.favours.iter().map(|name| account(seed, name).to_string()).collect();

@@ -14,6 +14,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use super::interrupt::Interrupt;
+use super::plan::ENGINE_MODEL;
 use super::record::{NodeRecord, Record, write_whole};
 use crate::cli::error::CliError;
 
@@ -37,7 +38,12 @@ impl Children {
         let out = OpenOptions::new().create(true).append(true).open(&log).map_err(|e| CliError::file(&log, &e))?;
         let err = out.try_clone().map_err(|e| CliError::file(&log, &e))?;
         let mut command = Command::new(exe);
-        command.arg("up").arg("--config").arg(node.data_dir.join("config.toml"));
+        if node.is_engine() {
+            let bind = node.http.trim_start_matches("http://");
+            command.args(["model", "serve", "--name", ENGINE_MODEL, "--bind", bind]).arg(node.engine_file());
+        } else {
+            command.arg("up").arg("--config").arg(node.data_dir.join("config.toml"));
+        }
         command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         // A setting meant for one node of the person's own must not change eleven others.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STARLING_")) {
@@ -76,7 +82,7 @@ pub fn alive(node: &NodeRecord) -> Option<u32> {
 
 /// Nodes of a devnet that live, with their pids.
 pub fn living(record: &Record) -> Vec<(&NodeRecord, u32)> {
-    record.nodes.iter().filter_map(|node| alive(node).map(|pid| (node, pid))).collect()
+    record.processes().filter_map(|node| alive(node).map(|pid| (node, pid))).collect()
 }
 
 /// The most memory a process ever had resident, in bytes.

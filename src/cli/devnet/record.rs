@@ -16,6 +16,8 @@ use crate::protocol::report::Moment;
 
 const RECORD: &str = "devnet.json";
 const VERSION: u32 = 1;
+/// The role of a process that is no node: a server that a miner answers with.
+pub const ENGINE: &str = "engine";
 
 /// Everything a devnet's folder knows of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +28,9 @@ pub struct Record {
     pub chain_id: ChainId,
     pub gateway: Gateway,
     pub nodes: Vec<NodeRecord>,
+    /// Servers that miners answer with: processes that are no nodes.
+    #[serde(default)]
+    pub engines: Vec<NodeRecord>,
     #[serde(skip)]
     pub dir: PathBuf,
 }
@@ -70,6 +75,7 @@ impl Record {
             chain_id,
             gateway: Gateway { url: gateway },
             nodes,
+            engines: Vec::new(),
             dir: dir.to_owned(),
         }
     }
@@ -120,10 +126,15 @@ impl Record {
     /// # Errors
     /// There is none of that name; those there are are named.
     pub fn node(&self, name: &str) -> Result<&NodeRecord, CliError> {
-        self.nodes.iter().find(|n| n.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.nodes.iter().map(|n| n.name.as_str()).collect();
+        self.processes().find(|n| n.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.processes().map(|n| n.name.as_str()).collect();
             CliError::not_found(format!("no node is named \"{name}\""), format!("there are {}", names.join(", ")))
         })
+    }
+
+    /// Every process, the nodes first.
+    pub fn processes(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.iter().chain(&self.engines)
     }
 
     pub fn miners(&self) -> impl Iterator<Item = (&NodeRecord, &MinerPlan)> {
@@ -143,6 +154,15 @@ impl NodeRecord {
 
     pub fn log(&self) -> PathBuf {
         self.data_dir.join("log")
+    }
+
+    /// The model file of an engine.
+    pub fn engine_file(&self) -> PathBuf {
+        self.data_dir.join("model.safetensors")
+    }
+
+    pub fn is_engine(&self) -> bool {
+        self.role == ENGINE
     }
 
     pub fn pid_file(&self) -> PathBuf {

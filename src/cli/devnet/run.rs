@@ -191,7 +191,7 @@ pub fn known(record: &Record) -> (BTreeMap<AccountId, Known>, Vec<String>) {
     let mut failures = Vec::new();
     let mut known = BTreeMap::new();
     for (node, miner) in record.miners() {
-        let true_quality = quality(node, miner).unwrap_or_else(|problem| {
+        let true_quality = quality(record, node, miner).unwrap_or_else(|problem| {
             failures.push(format!("{}: {problem}", node.name));
             0.0
         });
@@ -205,7 +205,7 @@ pub fn known(record: &Record) -> (BTreeMap<AccountId, Known>, Vec<String>) {
     (known, failures)
 }
 
-fn quality(node: &NodeRecord, miner: &MinerPlan) -> Result<f64, String> {
+fn quality(record: &Record, node: &NodeRecord, miner: &MinerPlan) -> Result<f64, String> {
     let task = task::open(&miner.task).map_err(|e| e.to_string())?;
     match Extra::named(&miner.behaviour) {
         // What is never given is worth nothing, whatever the model behind it.
@@ -217,7 +217,9 @@ fn quality(node: &NodeRecord, miner: &MinerPlan) -> Result<f64, String> {
         }
         _ => {}
     }
-    let path = node.data_dir.join("models").join(format!("{}.safetensors", miner.subnet));
+    let own = node.data_dir.join("models").join(format!("{}.safetensors", miner.subnet));
+    let engine = record.engines.iter().find(|engine| miner.upstream.as_ref() == Some(&engine.http));
+    let path = engine.map_or(own, NodeRecord::engine_file);
     let bytes = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let artifact = Artifact::from_bytes(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
     let mut engine = CpuEngine::new(MEMORY_BYTES).map_err(|e| e.to_string())?;

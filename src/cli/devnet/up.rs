@@ -45,7 +45,7 @@ impl Up {
         if self.detach && outcome.is_ok() {
             return outcome;
         }
-        let stopped = processes::stop(&record.nodes, &mut children, &interrupt)?;
+        let stopped = processes::stop(record.processes(), &mut children, &interrupt)?;
         if stopped.asked > 0 {
             context.printer.note(&stopped.words());
         }
@@ -116,7 +116,10 @@ impl Up {
     ) -> Result<Option<Reply>, CliError> {
         let printer = context.printer;
         let began = Instant::now();
-        for node in &record.nodes {
+        for engine in &record.engines {
+            layout::teach(record, engine)?;
+        }
+        for node in record.engines.iter().chain(&record.nodes) {
             children.start(node)?;
         }
         let eyes = Eyes::new(record)?;
@@ -128,7 +131,7 @@ impl Up {
         if let Some(heights) = self.heights {
             let seen = run::watch(&mut scene, heights)?;
             // The nodes go first: judging models takes the cores they would want.
-            let stopped = processes::stop(&record.nodes, children, interrupt)?;
+            let stopped = processes::stop(record.processes(), children, interrupt)?;
             printer.note(&stopped.words());
             let (known, mut problems) = run::known(record);
             let mut summary = summarise(seen, &known);

@@ -2,7 +2,9 @@
 
 mod publish;
 mod pull;
+mod serve;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -53,6 +55,17 @@ pub enum Model {
         #[arg(long)]
         subnet: Option<String>,
     },
+    /// Serve a text model in the shapes of the OpenAI API, for a miner's upstream engine or any client
+    Serve {
+        /// A canonical safetensors file
+        file: PathBuf,
+        /// Address and port
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+        bind: SocketAddr,
+        /// What clients call it [default: the begin of its id]
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Take an artifact off this node's shelf; the ledger's record stays
     Rm {
         /// Its id
@@ -91,6 +104,7 @@ impl Model {
             Self::Push { file } => publish::push(context, &file),
             Self::Verify { file, id } => pull::verify(&file, id.as_deref().map(parse_id).transpose()?),
             Self::Leaderboard { subnet } => leaderboard(context, subnet.as_deref()),
+            Self::Serve { file, bind, name } => serve::serve(context, &file, bind, name),
             Self::Rm { id } => remove(context, parse_id(&id)?),
         }
     }

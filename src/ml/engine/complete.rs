@@ -3,10 +3,8 @@
 //! The byte at place `i` is picked by a generator of (seed, i) alone, so that whoever holds the weights can check any
 //! one place of an answer without the others (M15).
 
+use super::sampler::{choose, draw};
 use super::{Control, EngineError, Sink};
-use crate::ml::model::layers::unit;
-use crate::protocol::chance::Chance;
-use crate::protocol::ids::hash;
 
 /// What a completion is asked to be.
 #[derive(Clone, Copy, Debug)]
@@ -62,29 +60,10 @@ fn held_back(text: &[u8], stops: &[Vec<u8>]) -> usize {
     stops.iter().filter_map(begins).max().unwrap_or(0)
 }
 
-/// The likeliest byte (the smaller on a tie) at temperature 0, otherwise one drawn by (seed, place).
+/// The byte at a place, drawn by (seed, place) alone.
 fn pick(logits: &[f32], temperature_milli: u32, seed: u64, place: u64) -> u8 {
-    let (mut best, mut most) = (0, f32::NEG_INFINITY);
-    for (byte, &logit) in (0..=u8::MAX).zip(logits) {
-        if logit > most {
-            (best, most) = (byte, logit);
-        }
-    }
-    if temperature_milli == 0 {
-        return best;
-    }
-    let temperature = f64::from(temperature_milli) / 1_000.0;
-    let weight = |logit: f32| (f64::from(logit - most) / temperature).exp();
-    let total: f64 = logits.iter().map(|&l| weight(l)).sum();
-    let seed = hash("starling/1 completion", &[&seed.to_le_bytes(), &place.to_le_bytes()]);
-    let mut left = unit(&mut Chance::from(seed)) * total;
-    for (byte, &logit) in (0..=u8::MAX).zip(logits) {
-        left -= weight(logit);
-        if left < 0.0 {
-            return byte;
-        }
-    }
-    best
+    // Bytes have 256 logits; what else there may be is no byte.
+    u8::try_from(choose(logits, temperature_milli, draw(seed, place))).unwrap_or_default()
 }
 
 #[cfg(test)]

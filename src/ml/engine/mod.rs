@@ -7,6 +7,7 @@ mod complete;
 pub mod cpu;
 pub mod memory;
 pub mod random;
+pub mod sampler;
 pub mod upstream;
 
 use std::fmt;

@@ -149,6 +149,7 @@ pub async fn tend(upstream: Upstream, serve: ServeModel, links: Links) {
     let open = |is_open: bool| {
         metrics::gauge!("starling_upstream_open", "model" => model.clone()).set(if is_open { 1.0 } else { 0.0 });
     };
+    tell(&links.close, CloseModel { serve, reason: "the server has not proven itself yet".to_owned() });
     let mut wait = WAIT_MIN;
     loop {
         let reason = match upstream.prove().await {
@@ -175,3 +176,6 @@ pub async fn tend(upstream: Upstream, serve: ServeModel, links: Links) {
         wait = (wait * 2).min(WAIT_MAX);
     }
 }
+
+#[cfg(test)]
+mod tests;
