@@ -280,6 +280,20 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_miner_has_a_server_of_its_own() {
+        let dir = scratch("upstream");
+        let with = vec![Extra::Upstream];
+        let wishes = Wishes { validators: 1, miners: 1, seed: 3, with, tempo: None, pace_ms: None };
+        let record = processes(&dir, &wishes, gateway_port(0).unwrap(), Moment(1_700_000_000_000)).unwrap();
+        let [engine] = record.engines.as_slice() else { panic!("{:?}", record.engines) };
+        assert_eq!((record.processes().count(), engine.name.as_str()), (5, "upstream-1-engine"));
+        let text = fs::read_to_string(dir.join("upstream-1/config.toml")).unwrap();
+        assert!(text.contains("engine = \"upstream\"") && text.contains(&engine.http), "{text}");
+        assert_eq!(Record::open(&dir).unwrap(), record);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
     fn containers_join_by_name_and_never_overwrite() {
         let dir = scratch("containers");
         let wishes = Wishes { validators: 4, miners: 4, seed: 3, with: vec![], tempo: None, pace_ms: None };

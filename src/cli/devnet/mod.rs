@@ -185,7 +185,7 @@ fn remove(record: &Record) -> Result<(), CliError> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(CliError::file(&path, &e)),
         _ => Ok(()),
     };
-    for node in &record.nodes {
+    for node in record.processes() {
         // Only a folder inside ours: a record that was edited must not lead anywhere else.
         if node.data_dir.parent() == Some(record.dir.as_path()) {
             gone(node.data_dir.clone(), std::fs::remove_dir_all(&node.data_dir))?;
