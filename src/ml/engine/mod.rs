@@ -86,6 +86,9 @@ pub enum EngineError {
     Diverged { step: u64 },
     #[error("the device failed: {0}")]
     Device(String),
+    /// The server behind an upstream engine.
+    #[error("{0}")]
+    Upstream(String),
 }
 
 /// How far a job is.

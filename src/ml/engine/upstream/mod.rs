@@ -144,7 +144,7 @@ impl Source {
 
     /// The trouble as the job's error; whoever watches hears of it.
     fn failed(&self, trouble: Trouble) -> EngineError {
-        let error = EngineError::Device(format!("upstream: {trouble}"));
+        let error = EngineError::Upstream(trouble.to_string());
         if !trouble.is_passing() {
             (self.watcher)(Err(trouble));
         }
