@@ -27,7 +27,7 @@ impl MinerSpec {
 
     /// The spec of miner `index` out of `of`, the best first, so that a devnet's miners truly differ.
     ///
-    /// The best trains within about 1 s (vision) or 5 s (text) of one core; each further one has less data, fewer
+    /// The best trains within about 1 s (vision) or 5 s (text, forecast) of one core; each further one has less data, fewer
     /// steps and, at the end of the row, a smaller model.
     pub fn graded(task: &str, index: usize, of: usize) -> Self {
         let last = of.max(1) - 1;
@@ -87,7 +87,7 @@ const TEXT_ROW: Row = Row {
     bend: 1.0,
 };
 const FORECAST_ROW: Row = Row {
-    best: End { samples: 80_000.0, steps: 600.0, width: 64.0 },
+    best: End { samples: 80_000.0, steps: 300.0, width: 48.0 },
     worst: End { samples: 2_000.0, steps: 10.0, width: 8.0 },
     bend: 1.0,
 };
