@@ -13,6 +13,10 @@ check:
 ci:
     bash .ci/run
 
+# Whether the fuzzers still build; `cargo +nightly fuzz run fuzz_epoch` runs one.
+fuzz:
+    cd fuzz && cargo check --release
+
 # Replays one world.
 world SEED:
     WORLD_SEEDS={{SEED}} cargo test --release --test integration seeded -- --nocapture

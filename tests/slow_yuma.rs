@@ -14,6 +14,10 @@ mod allocations;
 mod chance;
 #[path = "slow_yuma/compare.rs"]
 mod compare;
+#[path = "slow_yuma/fuzzed.rs"]
+mod fuzzed;
+#[path = "slow_yuma/linear.rs"]
+mod linear;
 #[path = "slow_yuma/reference.rs"]
 mod reference;
 #[path = "slow_yuma/vectors.rs"]
@@ -62,19 +66,4 @@ fn t03_compat_is_the_slow_reference_to_the_bit() {
 fn t03_every_mix_of_switches_is_the_slow_reference_to_the_bit() {
     differ(Switches::native(), true, 3);
     differ(Switches::compat(), true, 4);
-}
-
-/// What `fuzz_epoch` does, for a bounded number of inputs.
-#[test]
-fn t07_epochs_steered_by_bytes_are_the_slow_reference() {
-    let mut source = Chance::seeded(7);
-    for _ in 0..2_000 {
-        let bytes: Vec<u8> = (0..source.below(400)).map(|_| source.next().to_le_bytes()[3]).collect();
-        let mut chance = Chance::fed(&bytes);
-        let mut switches = if chance.one_in(2) { Switches::native() } else { Switches::compat() };
-        chance.flip_switches(&mut switches);
-        let job = EpochJob::new(chance.input(switches)).unwrap();
-        let fast = job.run(&mut Workspace::new());
-        compare(job.input(), &fast, &Slow::close(job.input())).unwrap_or_else(|wrong| panic!("{bytes:?}:\n{wrong}"));
-    }
 }

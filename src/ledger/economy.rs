@@ -12,6 +12,8 @@ pub mod split;
 pub mod subnets;
 pub mod supply;
 
+use std::cmp::Reverse;
+
 use self::rows::{Charter, Curve, Purse, Support};
 use super::rows::Supply;
 use super::state::State;
@@ -69,18 +71,34 @@ pub fn largest_remainder(pot: u64, weights: &[u64]) -> Vec<u64> {
     if total == 0 {
         return vec![0; weights.len()];
     }
-    let products = || weights.iter().map(|weight| u128::from(pot) * u128::from(*weight));
-    let mut parts: Vec<u64> = products().map(|p| u64::try_from(p / total).unwrap_or(u64::MAX)).collect();
-    let given: u64 = parts.iter().sum();
-    let mut order: Vec<(u128, usize)> = products().map(|p| p % total).zip(0..).collect();
-    order.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-    let left = usize::try_from(pot - given).unwrap_or(usize::MAX);
-    for (_, place) in order.into_iter().take(left) {
+    let mut parts = Vec::with_capacity(weights.len());
+    let mut rests = Vec::with_capacity(weights.len());
+    let mut left = pot;
+    for (place, weight) in weights.iter().enumerate() {
+        let (part, rest) = share(u128::from(pot) * u128::from(*weight), total);
+        left -= part;
+        parts.push(part);
+        rests.push((Reverse(rest), place));
+    }
+    // What is left is less than there are parts, so nothing has to be sorted: only who is among the first.
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    if (1..rests.len()).contains(&left) {
+        rests.select_nth_unstable(left - 1);
+    }
+    for (_, place) in rests.into_iter().take(left) {
         if let Some(part) = parts.get_mut(place) {
             *part += 1;
         }
     }
     parts
+}
+
+/// Quotient and rest; by the processor's own division where both fit it, which is nearly always.
+fn share(product: u128, total: u128) -> (u64, u128) {
+    match (u64::try_from(product), u64::try_from(total)) {
+        (Ok(product), Ok(total)) => (product / total, u128::from(product % total)),
+        _ => (u64::try_from(product / total).unwrap_or(u64::MAX), product % total),
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +142,26 @@ mod tests {
         assert_eq!(next_base(u64::MAX, 1_000, 1_000, 1), BASE_MAX);
         let climb = (0..100).fold(10, |base, _| next_base(base, 9, 9, 10));
         assert!(climb > 10 * 7_000 && (0..1_000).fold(climb, |base, _| next_base(base, 0, 9, 10)) == 10);
+    }
+
+    proptest! {
+        /// As it is written: sorted by remainder, ties by place.
+        #[test]
+        fn e19_what_is_left_goes_to_the_largest_remainders(
+            pot in prop_oneof![0..1_000_u64, any::<u64>()],
+            weights in prop::collection::vec(prop_oneof![0..9_u64, Just(1 << 40), any::<u64>()], 1..40),
+        ) {
+            let total: u128 = weights.iter().map(|w| u128::from(*w)).sum();
+            prop_assume!(total > 0);
+            let product = |at: usize| u128::from(pot) * u128::from(weights[at]);
+            let mut wanted: Vec<u128> = (0..weights.len()).map(|at| product(at) / total).collect();
+            let left = u128::from(pot) - wanted.iter().sum::<u128>();
+            let mut order: Vec<usize> = (0..weights.len()).collect();
+            order.sort_by_key(|at| Reverse(product(*at) % total));
+            order.into_iter().take(usize::try_from(left).unwrap()).for_each(|at| wanted[at] += 1);
+            let parts: Vec<u128> = largest_remainder(pot, &weights).into_iter().map(u128::from).collect();
+            prop_assert_eq!(parts, wanted);
+        }
     }
 
     #[test]

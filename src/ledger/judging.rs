@@ -181,15 +181,8 @@ pub(super) fn read_count(
     limit: usize,
     least: usize,
 ) -> Result<usize, LayoutError> {
-    let count = usize::try_from(from.u32()?).unwrap_or(usize::MAX);
-    if count > limit {
-        return Err(LayoutError::TooMany { what, found: count, limit });
-    }
-    let bytes = count.saturating_mul(least);
-    if bytes > from.left() {
-        return Err(LayoutError::Short { missing: bytes - from.left() });
-    }
-    Ok(count)
+    let count = from.u32()?;
+    from.room_for(what, count, limit, least)
 }
 
 /// What a reveal named as its source: whom it can be held to for sixteen epochs (D11).

@@ -92,6 +92,23 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// A count that was read: at most `limit`, and that many items of at least `least` bytes are there. Nothing may be
+    /// reserved for items before this has been asked.
+    ///
+    /// # Errors
+    /// There are too many, or the bytes end short of them.
+    pub fn room_for(&self, what: &'static str, count: u32, limit: usize, least: usize) -> Result<usize, LayoutError> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        if count > limit {
+            return Err(LayoutError::TooMany { what, found: count, limit });
+        }
+        let bytes = count.saturating_mul(least);
+        if bytes > self.left() {
+            return Err(LayoutError::Short { missing: bytes - self.left() });
+        }
+        Ok(count)
+    }
+
     /// The next `N` bytes as an array.
     ///
     /// # Errors

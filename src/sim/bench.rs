@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::books::Books;
 use super::dense::Dense;
 use crate::ledger::economy::largest_remainder;
 use crate::ledger::incentive::fixed::{ONE, Q, exp};
@@ -16,7 +17,8 @@ use crate::ledger::incentive::rows::{read_row, write_row};
 use crate::ledger::incentive::{
     BOND_FLOOR, ColumnInput, EpochInput, EpochJob, EpochRules, Liquid, RowInput, Switches, Workspace, Yuma, quantile,
 };
-use crate::protocol::ids::MemberId;
+use crate::protocol::commitment::{Author, Opening, Width};
+use crate::protocol::ids::{ChainId, MemberId, PublicKey, SubnetId};
 use crate::protocol::layout::{Reader, Writer};
 
 /// One measurement. Times are milliseconds or nanoseconds, as `unit` says.
@@ -54,7 +56,10 @@ pub const BENCHES: &[Bench] = &[
     ("median_column_1024", "the consensus of one column with 1,024 voices", median_column),
     ("exp_fixed", "one exponential in fixed point", exponential),
     ("row_decode_4096", "reading a stored row of 4,096 weights", row_decode),
+    ("commit_hash_4096", "the commitment of a row of 4,096 weights", commitment),
     ("largest_remainder_65536", "dividing a pot among 65,536", remainder),
+    ("settle_65536", "settling an epoch of 65,536 members, each of them paid", settle),
+    ("supply_audit", "adding up all money of 65,536 members and accounts", audit),
     ("sim_32x256_1000", "1,000 simulated epochs of 32 validators and 256 miners", simulated),
 ];
 
@@ -83,6 +88,12 @@ fn time(name: &'static str, mut work: impl FnMut()) -> Figure {
     let runs = times.len();
     let (median, min, max) = (at(runs / 2), at(0), at(runs - 1));
     Figure { name, unit: "ms", median, min, max, runs, baseline: None, ratio: None }
+}
+
+/// What could not be set up has no figure, and not a small one.
+fn nothing(name: &'static str) -> Figure {
+    let none = f64::NAN;
+    Figure { name, unit: "ms", median: none, min: none, max: none, runs: 0, baseline: None, ratio: None }
 }
 
 impl Figure {
@@ -191,7 +202,7 @@ fn to_column(place: f64) -> u32 {
 
 fn epoch(name: &'static str, shape: Shape, against_dense: bool) -> Figure {
     let mut workspace = Workspace::new();
-    let Some(job) = shape.job() else { return time(name, || {}) };
+    let Some(job) = shape.job() else { return nothing(name) };
     let figure = time(name, || {
         black_box(job.run(&mut workspace));
     });
@@ -217,12 +228,11 @@ fn median_column(name: &'static str) -> Figure {
     let voices: Vec<(Q, Q)> =
         (0..1_024).map(|_| (Q::from(chance.below(1 << 22)), Q::from(chance.below(1 << 22)))).collect();
     let total = voices.iter().map(|voice| voice.1).sum();
-    let mut sorted = voices.clone();
+    let mut words = voices.clone();
     time(name, || {
         for _ in 0..COLUMNS {
-            sorted.copy_from_slice(black_box(&voices));
-            sorted.sort_unstable();
-            black_box(quantile(sorted.iter().copied(), total, total / 2));
+            words.copy_from_slice(black_box(&voices));
+            black_box(quantile(&mut words, total, total / 2));
         }
     })
     .one_of(COLUMNS)
@@ -257,6 +267,35 @@ fn row_decode(name: &'static str) -> Figure {
         }
     })
     .one_of(ROWS)
+}
+
+fn commitment(name: &'static str) -> Figure {
+    const ROWS: u32 = 100;
+    let mut chance = Chance(23);
+    let row = (0..4_096).map(|id| (MemberId(id), 1 + chance.below(65_535))).collect();
+    let opening = Opening::bare(Width::Two, row, [7; 32]);
+    let (chain, operator) = (ChainId::ZERO, PublicKey([3; 32]));
+    let author = Author { chain, subnet: SubnetId(1), mechanism: 0, period: 9, validator: MemberId(5), operator };
+    time(name, || {
+        for _ in 0..ROWS {
+            black_box(black_box(&opening).commitment(&author));
+        }
+    })
+    .one_of(ROWS)
+}
+
+fn settle(name: &'static str) -> Figure {
+    let Ok(books) = Books::of(65_536) else { return nothing(name) };
+    time(name, || {
+        black_box(books.settle());
+    })
+}
+
+fn audit(name: &'static str) -> Figure {
+    let Ok(books) = Books::of(65_536) else { return nothing(name) };
+    time(name, || {
+        black_box(books.audit());
+    })
 }
 
 fn remainder(name: &'static str) -> Figure {

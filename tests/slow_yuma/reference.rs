@@ -268,22 +268,36 @@ fn agree(of: &EpochInput, a: &[i128], w: &Matrix, related: &dyn Fn(usize, usize)
     let kappa = parameter(of.rules.kappa);
     let (mut consensus, mut lift) = (Vec::new(), Vec::new());
     for (j, _) in of.columns.iter().enumerate() {
-        let set = |all: bool| -> Vec<(i128, i128)> {
-            let heard = (0..a.len()).filter(|i| a[*i] > 0 && (all || !related(*i, j)));
-            heard.map(|i| (w[i][j].unwrap_or(0), voice[i])).collect()
-        };
-        let level = |all: bool| {
-            let rows = set(all);
+        let heard: Vec<usize> = (0..a.len()).filter(|i| a[*i] > 0).collect();
+        let value = |i: usize| w[i][j].unwrap_or(0);
+        let level = |left_out: &dyn Fn(usize) -> bool| {
+            let rows: Vec<(i128, i128)> =
+                heard.iter().filter(|i| !left_out(**i)).map(|i| (value(*i), voice[*i])).collect();
             let t: i128 = rows.iter().map(|r| r.1).sum();
             let minority = if of.switches.related == Related::Mask { t - mul(kappa, t) } else { t - kappa };
             let low = of.switches.lift.map(|lift| quantile(&rows, mul(parameter(lift.tau), t)));
             (quantile(&rows, minority), low.unwrap_or(0))
         };
-        let (everyone, others) = (level(true), level(false));
-        let c = everyone.0.min(others.0);
+        let own: Vec<usize> = heard.iter().copied().filter(|i| related(*i, j)).collect();
+        let (c, low) = if own.len() <= 6 {
+            // As the rule says: the least of all choices of related rows to leave out.
+            let choice = |chosen: usize| {
+                level(&|i| own.iter().position(|of| *of == i).is_some_and(|bit| chosen >> bit & 1 == 1))
+            };
+            let all = (0..1_usize << own.len()).map(choice);
+            all.reduce(|a, b| (a.0.min(b.0), a.1.min(b.1))).unwrap()
+        } else {
+            // Too many choices: of them, for each score, the one that leaves out who gives more.
+            let mut scores: Vec<i128> = heard.iter().map(|i| value(*i)).chain([0]).collect();
+            scores.sort_unstable();
+            let without = |score: i128| level(&|i| own.contains(&i) && value(i) > score);
+            let consensus = scores.iter().copied().find(|score| without(*score).0 <= *score);
+            let low = scores.iter().copied().find(|score| without(*score).1 <= *score);
+            (consensus.unwrap(), low.unwrap())
+        };
         consensus.push(c);
         let lambda = of.switches.lift.map_or(0, |lift| parameter(lift.lambda));
-        lift.push(mul(lambda, everyone.1.min(others.1).min(c)));
+        lift.push(mul(lambda, low.min(c)));
     }
     (consensus, lift)
 }

@@ -63,14 +63,39 @@ impl Voices {
 /// The smallest weight with more than `threshold` of the stake at or below it, the largest weight when there is none;
 /// equality counts as not above (Y7).
 ///
-/// `sorted` are the weights above 0 with their stake, ascending; all other stake of `total` holds 0.
-pub fn quantile(sorted: impl Iterator<Item = (Q, Q)> + Clone, total: Q, threshold: Q) -> Q {
-    let mut below = sub(total, sorted.clone().map(|(_, stake)| stake).sum());
+/// `words` are weights above 0 with their stake, in any order, which changes; all other stake of `total` holds 0.
+pub fn quantile(words: &mut [(Q, Q)], total: Q, threshold: Q) -> Q {
+    select(words, |word| *word, total, threshold)
+}
+
+/// Of so few words the order is found at once.
+const FEW: usize = 24;
+
+/// `quantile` of anything that is in the order of its weights, by halving: nothing is sorted that the answer is not near.
+fn select<T: Ord>(mut words: &mut [T], word: impl Fn(&T) -> (Q, Q), total: Q, threshold: Q) -> Q {
+    let stake = |of: &[T]| -> Q { of.iter().map(|of| word(of).1).sum() };
+    let mut below = sub(total, stake(words));
     if below > threshold && below > 0 {
         return 0;
     }
     let mut largest = 0;
-    for (weight, stake) in sorted {
+    while words.len() > FEW {
+        let (lower, at, upper) = words.select_nth_unstable(words.len() / 2);
+        let lower_stake = stake(lower);
+        if below + lower_stake > threshold {
+            words = lower;
+            continue;
+        }
+        let (weight, own) = word(at);
+        below += lower_stake + own;
+        largest = weight;
+        if below > threshold {
+            return largest;
+        }
+        words = upper;
+    }
+    words.sort_unstable();
+    for (weight, stake) in words.iter().map(word) {
         below += stake;
         largest = weight;
         if below > threshold {
@@ -78,6 +103,27 @@ pub fn quantile(sorted: impl Iterator<Item = (Q, Q)> + Clone, total: Q, threshol
         }
     }
     largest
+}
+
+/// The same where some rows are related to the miner (Y6, decision 24). Whether a weight is reached is asked without the
+/// related rows that give more, so a related row can lower what is found and never raise it: this is the least that leaving
+/// out any of them comes to.
+///
+/// `sorted` are weights above 0, ascending, stake and whether the row is related; `threshold` is that of a set whose voices sum to its argument.
+/// It must not fall, and not rise faster than the sum.
+pub fn lowered(mut sorted: impl Iterator<Item = (Q, Q, bool)> + Clone, total: Q, threshold: impl Fn(Q) -> Q) -> Q {
+    let above = |related: bool| -> Q { sorted.clone().filter(|of| of.2 == related).map(|of| of.1).sum() };
+    // Related rows above what is looked at are left aside; the others above it are still to come.
+    let (mut aside, mut left) = (above(true), above(false));
+    let mut below = total - aside - left;
+    let mut found = 0;
+    while left > 0 && below <= threshold(total - aside) {
+        let Some((weight, stake, related)) = sorted.next() else { break };
+        found = weight;
+        below += stake;
+        *(if related { &mut aside } else { &mut left }) -= stake;
+    }
+    found
 }
 
 /// The stake that may stay at or below the consensus of a set whose voices sum to `total`.
@@ -105,28 +151,27 @@ pub(super) struct Judged {
 }
 
 impl Judge<'_> {
-    /// C and L (Y7, D7). `heard` is room for the sorted words of those who have a voice.
+    /// C and L (Y7, D7). `heard` is room for the words of those who have a voice.
     pub fn agree(&self, entries: &[Entry], related: &[u16], heard: &mut Vec<Entry>) -> (Q, Q) {
         heard.clear();
         heard.extend(entries.iter().filter(|e| e.weight() > 0 && self.voices.voice(e.row()) > 0));
-        heard.sort_unstable();
-        let all = heard.iter().map(|e| (e.weight(), self.voices.voice(e.row())));
-        let total = self.voices.total;
-        let (mut consensus, mut low) = self.levels(all, total);
-        let away: Q = related.iter().map(|row| self.voices.voice(*row)).sum();
-        if away > 0 {
-            // A related row that says nothing is as related as one that speaks.
-            let others = heard.iter().filter(|e| !e.related()).map(|e| (e.weight(), self.voices.voice(e.row())));
-            let (other_consensus, other_low) = self.levels(others, total - away);
-            consensus = consensus.min(other_consensus);
-            low = low.min(other_low);
+        if !related.is_empty() {
+            heard.sort_unstable();
         }
-        (consensus, self.lifting.map_or(0, |lifting| lifting.level(low, consensus)))
+        let consensus = self.level(heard, related, |total| minority(total, self.kappa, self.of_set));
+        let lift = |lifting: Lifting| {
+            let low = self.level(heard, related, |total| lifting.threshold(total));
+            lifting.level(low, consensus)
+        };
+        (consensus, self.lifting.map_or(0, lift))
     }
 
-    fn levels(&self, sorted: impl Iterator<Item = (Q, Q)> + Clone, total: Q) -> (Q, Q) {
-        let low = self.lifting.map_or(0, |lifting| quantile(sorted.clone(), total, lifting.threshold(total)));
-        (quantile(sorted, total, minority(total, self.kappa, self.of_set)), low)
+    fn level(&self, heard: &mut [Entry], related: &[u16], threshold: impl Fn(Q) -> Q) -> Q {
+        let (voices, total) = (self.voices, self.voices.total);
+        if related.is_empty() {
+            return select(heard, |e| (e.weight(), voices.voice(e.row())), total, threshold(total));
+        }
+        lowered(heard.iter().map(|e| (e.weight(), voices.voice(e.row()), e.related())), total, threshold)
     }
 
     /// X and P (Y8-Y10), and the trust each row earns here.

@@ -20,7 +20,7 @@ pub mod rows;
 mod switches;
 
 pub use bonds::{BOND_FLOOR, Bond, BondBlock, BondTable};
-pub use consensus::{minority, quantile};
+pub use consensus::{lowered, minority, quantile};
 pub use defence::Curve;
 pub use epoch::{InTurn, Lane, Spread, Workspace, top};
 pub use explain::{Reason, explain};

@@ -163,15 +163,8 @@ pub(super) fn read_count(
     limit: usize,
     least: usize,
 ) -> Result<usize, LayoutError> {
-    let count = usize::try_from(read_varint(from)?).unwrap_or(usize::MAX);
-    if count > limit {
-        return Err(LayoutError::TooMany { what, found: count, limit });
-    }
-    let bytes = count.saturating_mul(least);
-    if bytes > from.left() {
-        return Err(LayoutError::Short { missing: bytes - from.left() });
-    }
-    Ok(count)
+    let count = read_varint(from)?;
+    from.room_for(what, count, limit, least)
 }
 
 /// The next id of an ascending list, written as the difference to the one before.

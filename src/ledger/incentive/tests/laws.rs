@@ -119,8 +119,7 @@ proptest! {
         let unit = ONE / 64;
         let level = |rows: &[(Q, Q)]| {
             let mut above: Vec<(Q, Q)> = rows.iter().copied().filter(|row| row.0 > 0).collect();
-            above.sort_unstable();
-            quantile(above.into_iter(), rows.iter().map(|row| row.1).sum(), threshold * unit + unit / 2)
+            quantile(&mut above, rows.iter().map(|row| row.1).sum(), threshold * unit + unit / 2)
         };
         let rows: Vec<(Q, Q)> = rows.into_iter().map(|(w, s)| (w * unit, s * unit)).collect();
         let (before, at) = (level(&rows), at.index(rows.len()));
@@ -133,6 +132,21 @@ proptest! {
         if rows[at].0 <= before {
             prop_assert!(level(&louder) <= before);
         }
+    }
+
+    #[test]
+    fn y07_halving_finds_what_sorting_finds(
+        rows in prop::collection::vec((1..40_i64, 0..6_i64), 0..200), silent in 0..9_i64, threshold in -2..500_i64,
+    ) {
+        let total = silent + rows.iter().map(|row| row.1).sum::<Q>();
+        let mut sorted = rows.clone();
+        sorted.sort_unstable();
+        let mut below = silent;
+        let mut found = sorted.iter().find(|row| { below += row.1; below > threshold }).or(sorted.last()).map_or(0, |r| r.0);
+        if silent > threshold && silent > 0 {
+            found = 0;
+        }
+        prop_assert_eq!(quantile(&mut rows.clone(), total, threshold), found);
     }
 
     #[test]
@@ -159,9 +173,6 @@ proptest! {
     fn t05_7_a_relation_never_raises_and_builds_no_bond(of in job_input(), i in 0..9_u32, j in 100..112_u32) {
         let mut of = of;
         of.bonds.clear();
-        // The first relation of a column. Where half of all voices stand related already, one more takes a critic out of
-        // those that must agree on their own, and the consensus of the rest may be the higher one: Y7 as it is written.
-        of.related.retain(|pair| pair.1 != MemberId(j));
         let before = run(of.clone());
         of.related.push((MemberId(i), MemberId(j)));
         let after = run(of);
@@ -169,6 +180,32 @@ proptest! {
             prop_assert!(now.consensus <= was.consensus && now.lift <= was.lift && now.sum <= was.sum);
         }
         prop_assert!(!kept(&after).iter().any(|bond| (bond.0, bond.1) == (i, j)));
+    }
+
+    #[test]
+    fn y07_related_rows_count_as_the_choice_of_them_that_leaves_least(
+        rows in prop::collection::vec((0..5_i64, 1..6_i64, any::<bool>()), 0..8),
+        part in 0..=64_i64,
+        low in any::<bool>(),
+    ) {
+        let unit = ONE / 64;
+        let rows: Vec<(Q, Q, bool)> = rows.into_iter().map(|(w, s, r)| (w * unit, s * unit, r)).collect();
+        let threshold = |total: Q| if low { mul(part * unit, total) } else { minority(total, part * unit, true) };
+        let sorted = |rows: &[(Q, Q, bool)]| {
+            let mut above: Vec<(Q, Q, bool)> = rows.iter().copied().filter(|row| row.0 > 0).collect();
+            above.sort_unstable();
+            (above.into_iter(), rows.iter().map(|row| row.1).sum::<Q>())
+        };
+        let related: Vec<usize> = (0..rows.len()).filter(|at| rows[*at].2).collect();
+        let least = (0..1_usize << related.len()).map(|chosen| {
+            let out = |at: &usize| related.iter().position(|of| of == at).is_some_and(|bit| chosen >> bit & 1 == 1);
+            let kept: Vec<(Q, Q, bool)> = (0..rows.len()).filter(|at| !out(at)).map(|at| rows[at]).collect();
+            let (above, total) = sorted(&kept);
+            quantile(&mut above.map(|row| (row.0, row.1)).collect::<Vec<(Q, Q)>>(), total, threshold(total))
+        });
+        let least = least.min().unwrap();
+        let (above, total) = sorted(&rows);
+        prop_assert_eq!(lowered(above, total, threshold), least);
     }
 
     #[test]

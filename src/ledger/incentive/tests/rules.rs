@@ -127,13 +127,13 @@ fn y06_a_related_row_counts_only_downward() {
 #[test]
 fn y07_equality_with_the_minority_goes_up() {
     let half = |weight: Q| (weight, ONE / 2);
-    assert_eq!(quantile([half(7), half(9)].into_iter(), ONE, ONE / 2), 9);
-    assert_eq!(quantile([half(7), half(9)].into_iter(), ONE, ONE / 2 - 1), 7);
-    assert_eq!(quantile([half(7)].into_iter(), ONE, ONE / 2), 7);
-    assert_eq!(quantile([half(7)].into_iter(), ONE, ONE / 2 - 1), 0);
-    assert_eq!(quantile([half(7), half(9)].into_iter(), ONE, -1), 7, "a negative minority");
-    assert_eq!(quantile([half(7), half(9)].into_iter(), ONE, ONE), 9, "nothing qualifies");
-    assert_eq!(quantile([].into_iter(), 0, 0), 0);
+    assert_eq!(quantile(&mut [half(7), half(9)], ONE, ONE / 2), 9);
+    assert_eq!(quantile(&mut [half(7), half(9)], ONE, ONE / 2 - 1), 7);
+    assert_eq!(quantile(&mut [half(7)], ONE, ONE / 2), 7);
+    assert_eq!(quantile(&mut [half(7)], ONE, ONE / 2 - 1), 0);
+    assert_eq!(quantile(&mut [half(7), half(9)], ONE, -1), 7, "a negative minority");
+    assert_eq!(quantile(&mut [half(7), half(9)], ONE, ONE), 9, "nothing qualifies");
+    assert_eq!(quantile(&mut [], 0, 0), 0);
     assert_eq!((minority(ONE - 5, ONE, false), minority(ONE - 5, ONE, true)), (-5, 0));
 }
 
