@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::attack::{self, Accept, Outcome, Plan, Run, label};
 use super::metrics::Summary;
 use super::scenario::ScenarioError;
+use crate::protocol::parameters::{NetworkKind, SubnetRules};
 
 /// A named line.
 pub struct Line {
@@ -160,10 +161,12 @@ fn lift() -> Value {
 
 fn a01(o: &Outcome) -> Vec<Accept> {
     let metric = "own_share.colluder";
-    let (place, noisy) = largest(all(o, metric, &[(NOISE, json!(0.1))]));
-    let (_, exact) = largest(all(o, metric, &[(NOISE, json!(0))]));
+    let of = |noise: Value, power: u32| largest(all(o, metric, &[(NOISE, noise), ("agents[0].power", json!(power))]));
+    let ((place, noisy), (_, exact)) = (of(json!(0.1), 1), of(json!(0), 1));
+    let (_, squared) = of(json!(0.1), 2);
     vec![
         figure(format!("incentive share, noise 10 %, worst at {place}"), noisy, "<= 0.1 %", Some(noisy.mean <= 0.001)),
+        figure("the same where rows are squares, as those of the scorers that ship", squared, "reported", None),
         figure("incentive share, noise 0, worst", exact, "0", Some(exact.max == 0.0)),
     ]
 }
@@ -303,12 +306,16 @@ fn a11(o: &Outcome) -> Vec<Accept> {
 fn a12(o: &Outcome) -> Vec<Accept> {
     let mut found = Vec::new();
     for (stake, bound) in [(0.1, 1.03), (0.3, 1.2)] {
-        let of = |value: Value| at(o, "over_merit.self_dealer", &[("agents[1].stake", json!(stake)), (LIFT, value)]);
-        let (off, on) = (of(Value::Null), of(lift()));
+        let of = |noise: f64, lift: Value| {
+            at(o, "over_merit.self_dealer", &[("agents[1].stake", json!(stake)), (NOISE, json!(noise)), (LIFT, lift)])
+        };
+        let (exact, off, on) = (of(0.02, Value::Null), of(0.1, Value::Null), of(0.1, lift()));
         let model = 1.0 + stake / (1.0 - stake);
         let name = format!("own share over merit, s = {stake}, lift off");
         let target = format!("{model:.2} +- 0.05");
         found.push(figure(name, off, target, Some((off.mean - model).abs() <= 0.05)));
+        let name = format!("the same, noise 2 %, s = {stake}, lift off");
+        found.push(figure(name, exact, "reported", None));
         let name = format!("own share over merit, s = {stake}, lift on");
         found.push(figure(name, on, format!("<= {bound}"), Some(on.mean <= bound)));
     }
@@ -369,8 +376,13 @@ fn a17(o: &Outcome) -> Vec<Accept> {
     let name = format!("part of the cut that splitting wins back, worst with {place}");
     vec![
         figure("voice of 30 % of the stake in one seat, knee on", of(1, "knee"), "reported", None),
-        figure(name, most, "<= 50 %, or knee stays off", Some(most.mean <= 0.5)),
+        figure(name, most, "<= 50 %, or knee is off by default", Some(most.mean <= 0.5 || !knee_by_default())),
     ]
+}
+
+/// Whether a subnet bends stake at the knee unless its owner says otherwise.
+fn knee_by_default() -> bool {
+    [NetworkKind::Devnet, NetworkKind::Public].iter().any(|kind| SubnetRules::defaults(*kind).stake_curve == 1)
 }
 
 fn a18(o: &Outcome) -> Vec<Accept> {

@@ -102,7 +102,12 @@ pub fn write(view: View<'_>, errors: &mut Chance, whims: &mut Chance) -> Word {
     scores.extend(miners.iter().map(|miner| look(worth(miner), noise, errors)));
     let own = |miner: &Seen| miner.owner == Some(agent);
     match kind {
-        Kind::Honest { .. } | Kind::LateMover { .. } | Kind::NonRevealer { .. } | Kind::WhaleSplit { .. } => {}
+        Kind::Honest { power, .. } => {
+            if (*power - 1.0).abs() > f64::EPSILON {
+                scores.iter_mut().for_each(|score| *score = libm::pow(*score, *power));
+            }
+        }
+        Kind::LateMover { .. } | Kind::NonRevealer { .. } | Kind::WhaleSplit { .. } => {}
         Kind::Copier { noise, source, .. } => {
             let Some(public) = public else { return Word::Row(to_row(miners, scores)) };
             copy(public, *source, miners, scores);
@@ -222,6 +227,8 @@ mod tests {
         let kind = |text: &str| serde_json::from_str::<Kind>(text).unwrap();
         let honest = kind(r#"{"kind":"honest","noise":0}"#);
         assert_eq!(row(&honest, &[1.0, 0.5, 0.0], None), [(0, 65_535), (1, 32_767)]);
+        let squared = kind(r#"{"kind":"honest","noise":0,"power":2}"#);
+        assert_eq!(row(&squared, &[1.0, 0.5, 0.0], None), [(0, 65_535), (1, 16_383)]);
         let down = kind(r#"{"kind":"downweight","victims":1,"noise":0}"#);
         assert_eq!(row(&down, &[1.0, 0.5, 0.5], None), [(1, 65_535), (2, 65_535)]);
         let all_in = kind(r#"{"kind":"downweight","victims":1,"mode":"all_in"}"#);

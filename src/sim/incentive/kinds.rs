@@ -30,6 +30,9 @@ pub enum Kind {
         samples: u32,
         #[serde(default = "yes")]
         sees_cheat: bool,
+        /// What it says of a score is this power of it; the scorers that ship square.
+        #[serde(default = "whole")]
+        power: f64,
     },
     /// Repeats what was public.
     Copier {
@@ -202,8 +205,9 @@ impl Agent {
             within("the stake", self.stake, 1e-6, 0.99)?;
         }
         match &self.kind {
-            Kind::Honest { noise, samples, .. } => {
+            Kind::Honest { noise, samples, power, .. } => {
                 within("samples", f64::from(*samples), 1.0, 1e6)?;
+                within("power", *power, 0.1, 10.0)?;
                 within("noise", *noise, 0.0, 3.0)
             }
             Kind::Copier { lag, noise, .. } => {

@@ -9,6 +9,7 @@ use crate::protocol::ids::MemberId;
 mod example;
 mod freshness;
 mod laws;
+mod published;
 mod rules;
 
 const STAR: u64 = 1_000_000_000;
