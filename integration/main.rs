@@ -6,6 +6,7 @@
 mod artifacts;
 mod checkpoints;
 mod cli;
+mod competition;
 mod hostile;
 mod house;
 mod judgement;

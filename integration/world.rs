@@ -96,6 +96,18 @@ pub fn run<F: Future<Output = ()>>(plan: &Plan, test: impl FnOnce(World) -> F) {
     actix::System::with_tokio_rt(runtime).block_on(async { test(World::new(plan)).await });
 }
 
+/// The same, under a genesis of its own.
+pub fn run_with<F: Future<Output = ()>>(plan: &Plan, change: impl FnOnce(&mut Genesis), test: impl FnOnce(World) -> F) {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    actix::System::with_tokio_rt(runtime).block_on(async {
+        let mut world = World::new(plan);
+        change(&mut world.genesis);
+        world.genesis = world.genesis.seal().expect("a genesis").1;
+        test(world).await;
+    });
+}
+
 /// Runs a test in a world of real time, real sockets on loopback and real artifact files. Its network cannot be cut.
 pub fn run_on_sockets<F: Future<Output = ()>>(plan: &Plan, test: impl FnOnce(World) -> F) {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -481,7 +493,7 @@ impl World {
             serve: to(&node.query_dispatcher),
             close: to(&node.query_dispatcher),
         });
-        let miner = Miner { subnet: VISION, task: "vision".into(), behaviour, spec, upstream: None };
+        let miner = Miner { subnet: VISION, task: "vision".into(), behaviour, copies: false, spec, upstream: None };
         let models = self.citizens[of].borrow().models.clone();
         miners::ready(miner, &links, &models).await.unwrap_or_else(|e| panic!("seed {}: {e}", self.seed));
     }

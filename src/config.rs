@@ -157,6 +157,8 @@ pub enum Behaviour {
     Relay,
     /// Has learnt the held-out data by heart and nothing else.
     Memoriser,
+    /// In a competition: publishes noisy copies of whoever leads.
+    Plagiarist,
 }
 
 impl Behaviour {
@@ -168,6 +170,7 @@ impl Behaviour {
             Self::Late => "late",
             Self::Relay => "relay",
             Self::Memoriser => "memoriser",
+            Self::Plagiarist => "plagiarist",
         }
     }
 }

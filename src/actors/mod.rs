@@ -23,6 +23,7 @@
 //! | scorer | query_dispatcher | T `Challenge` |
 //! | scorer | ledger | A `ReadLedger` |
 //! | scorer | router | T `Publish`, T `ReplyLog` |
+//! | scorer | artifact_keeper | A `PullArtifact`, A `ReadChunk` |
 //! | ledger | scorer | T `HeightFinalised` |
 //! | ledger | peer_manager | T `RegistryChanged` |
 //! | ledger | checkpointer | T `PendingChanged` |

@@ -51,7 +51,7 @@ const ROLES: &[&str] = &["boot", "full", "validator", "miner", "gateway"];
 const MODELS: &[&str] = &["auto", "mlp", "conv", "byte_mlp", "byte_gpt", "seasonal", "linear", "patches"];
 const ENGINES: &[&str] = &["own", "upstream"];
 const TEMPLATES: &[&str] = &["server", "plain", "chatml", "llama3", "gemma", "mistral"];
-const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late", "relay", "memoriser"];
+const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late", "relay", "memoriser", "plagiarist"];
 const MANNERS: &[&str] = &["honest", "copier", "non_revealer", "self_dealer"];
 const EXTRAS: &[&str] = &[
     "random",
@@ -64,6 +64,7 @@ const EXTRAS: &[&str] = &[
     "self_dealer",
     "forecast",
     "upstream",
+    "competition",
 ];
 
 const fn key(section: &'static str, name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
@@ -194,7 +195,13 @@ pub const KEYS: &[Key] = &[
     key("devnet", "miners", whole(0, 64), "6", "Miners of `devnet up`."),
     key("devnet", "seed", whole(0, i64::MAX as u64), "1", "All keys and slices of a devnet follow from it."),
     key("devnet", "gateway_port", whole(0, 65_535), "8080", "Port of a devnet's gateway; 0: any free one."),
-    key("devnet", "with", Kind::ListOf(EXTRAS), "[]", "Further miners and validators; forecast: a third subnet."),
+    key(
+        "devnet",
+        "with",
+        Kind::ListOf(EXTRAS),
+        "[]",
+        "Further miners and validators; forecast, competition: a subnet.",
+    ),
 ];
 
 /// The row of `section.name`.

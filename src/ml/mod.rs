@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod bench;
+pub mod competition;
 pub mod data;
 pub mod engine;
 pub mod mark;

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use super::asks::{Asks, read_error, reply};
+use super::rejudge;
 use crate::actors::ledger::View;
 use crate::actors::ledger::report::ReportError;
 use crate::actors::mail::ask;
 use crate::actors::router::FetchLog;
-use crate::actors::scorer::{Care, ReadCare, ReadLog, Seat};
+use crate::actors::scorer::{Care, KIND_COMPETITION, ReadCare, ReadLog, Seat};
 use crate::api::backend::ReadError;
 use crate::ledger::receipt::Code;
 use crate::ledger::rows::Subnet;
@@ -51,7 +52,7 @@ fn tolerance(subnet: &Subnet) -> Option<u64> {
 }
 
 /// The height at which an epoch of a subnet opened or will open, if every one was opened in time.
-fn opened(subnet: &Subnet, epoch: Epoch) -> Height {
+pub(super) fn opened(subnet: &Subnet, epoch: Epoch) -> Height {
     let back = subnet.epoch.saturating_sub(epoch).saturating_mul(subnet.rules.tempo);
     subnet.opened.saturating_sub(back)
 }
@@ -232,14 +233,22 @@ impl Asks {
             log_len: opening.log_len,
             row: opening.row.clone(),
         };
-        let operator = |miner: MemberId| view.state.member(id, miner).map(|member| member.operator);
+        // What a published model says is said by the validator that ran it.
+        let competes = subnet.rules.kind == KIND_COMPETITION;
+        let signs = |miner: MemberId| if competes { *member } else { miner };
+        let operator = |miner: MemberId| view.state.member(id, signs(miner)).map(|member| member.operator);
         if let Err(difference) = replay(&log, &claim, published, operator) {
             return Ok(ReplayRow { difference: difference.to_string(), ..row });
         }
         let Some(tolerance) = tolerance(subnet) else {
             return Ok(ReplayRow { ok: true, ..row });
         };
-        match judged_again(&subnet.task, &log, tolerance) {
+        let judged = if competes {
+            rejudge::judged_again(view, id, subnet, &log, tolerance)
+        } else {
+            judged_again(&subnet.task, &log, tolerance)
+        };
+        match judged {
             Ok(judged) => Ok(ReplayRow { ok: true, judged, ..row }),
             Err(difference) => Ok(ReplayRow { difference, ..row }),
         }

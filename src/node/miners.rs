@@ -31,6 +31,8 @@ pub struct Miner {
     pub subnet: SubnetId,
     pub task: String,
     pub behaviour: Behaviour,
+    /// Publishes noisy copies of whoever leads, and nothing of its own.
+    pub copies: bool,
     pub spec: MinerSpec,
     /// Answers with a server's model instead of one of its own.
     pub upstream: Option<Upstream>,

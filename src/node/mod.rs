@@ -10,7 +10,9 @@ pub mod bench;
 pub mod journal;
 pub mod judging;
 pub mod miners;
+pub mod plagiarist;
 pub mod publish;
+mod rejudge;
 mod run;
 pub mod upstream;
 pub mod why;
@@ -266,6 +268,8 @@ impl Node {
                     read_ledger: to(&ledger),
                     publish: to(&router),
                     reply_log: to(&router),
+                    pull_artifact: to(&keeper),
+                    read_chunk: to(&keeper),
                 };
                 start(Scorer::new(params, links), scorer_box);
                 Some(scorer)

@@ -14,11 +14,13 @@ use crate::actors::artifact_keeper::PutArtifact;
 use crate::actors::ledger::{ReadLedger, SubmitTransaction, View};
 use crate::actors::mail::{ask, tell};
 use crate::actors::router::{Outbound, Publish};
+use crate::actors::scorer::KIND_COMPETITION;
 use crate::ledger::apply::minimum_fee;
+use crate::ledger::models::Seal;
 use crate::ml::model::Artifact;
 use crate::protocol::artifact::manifest::{DataRef, FORMAT, Manifest};
 use crate::protocol::artifact::publish::{Licence, ModelPublish};
-use crate::protocol::ids::{AccountId, ChainId, Digest, SubnetId};
+use crate::protocol::ids::{AccountId, ChainId, Digest, SubnetId, hash};
 use crate::protocol::keys::SecretKey;
 use crate::protocol::transaction::{Action, Role, Transaction};
 
@@ -96,7 +98,18 @@ impl Publisher {
             salt: [0; 32],
             claims: Vec::new(),
         };
-        self.record(key, record).await?;
+        let account = key.public().into();
+        let competes =
+            |view: &View| view.state.subnet(miner.subnet).is_some_and(|of| of.rules.kind == KIND_COMPETITION);
+        let record = if competes(&self.view(account).await?) {
+            // Who is first is told by the seal: nobody can copy what nobody has seen (M2).
+            let salt = hash("starling/1 model salt", &[key.seed(), &id.0]).0;
+            self.record(key, ModelPublish::sealed(miner.subnet, &id, &account, &salt), id).await?;
+            ModelPublish { salt, ..record }
+        } else {
+            record
+        };
+        self.record(key, record, id).await?;
         tracing::info!(subnet = %miner.subnet, model = %id.short(), "the model stands on the ledger");
         Ok(())
     }
@@ -105,18 +118,24 @@ impl Publisher {
         ask(&self.links.put, PutArtifact { bytes }, DEADLINE).await.map_err(|error| error.to_string())?
     }
 
-    async fn view(&self, account: AccountId) -> Result<View, String> {
+    pub(super) async fn view(&self, account: AccountId) -> Result<View, String> {
         ask(&self.links.read_ledger, ReadLedger { account: Some(account) }, DEADLINE).await.map_err(|e| e.to_string())
     }
 
-    async fn record(&self, key: &SecretKey, record: ModelPublish) -> Result<(), String> {
+    /// Brings a record onto the ledger, or the seal over one; done when it stands, or what it seals does.
+    async fn record(&self, key: &SecretKey, record: ModelPublish, artifact: Digest) -> Result<(), String> {
         let account: AccountId = key.public().into();
-        let (subnet, artifact) = (record.subnet, record.artifact);
+        let subnet = record.subnet;
+        let stands = |view: &View| {
+            let seal = view.state.get::<Seal>(&(subnet, account));
+            view.state.model(subnet, artifact).is_some()
+                || record.sealed && seal.is_some_and(|of| of.seal == record.artifact)
+        };
         let mut trouble = "no seat in the subnet".to_owned();
         let mut tries = 0;
         while tries < TRIES {
             let view = self.view(account).await?;
-            if view.state.model(subnet, artifact).is_some() {
+            if stands(&view) {
                 return Ok(());
             }
             if !seated(&view, subnet, &account) {
@@ -130,7 +149,7 @@ impl Publisher {
             }
             for _ in 0..LOOKS {
                 tokio::time::sleep(LOOK).await;
-                if self.view(account).await?.state.model(subnet, artifact).is_some() {
+                if stands(&self.view(account).await?) {
                     return Ok(());
                 }
             }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::accuse::Accuser;
 use super::miners::{self, Miner};
+use super::plagiarist;
 use super::publish::{self, Publisher};
 use super::upstream::Upstream;
 use super::{Keeping, Keys, Node, Parts, Scoring, journal, link_seed};
@@ -130,12 +131,14 @@ async fn live(config: Config, metrics: PrometheusHandle) -> Result<(), StartErro
                 publish: to(&node.router),
             },
         };
+        let takes = plagiarist::Links { pull: to(&node.artifact_keeper), read_chunk: to(&node.artifact_keeper) };
         let models = models.clone();
         actix::spawn(async move {
             let subnet = miner.subnet;
             match miners::ready(miner.clone(), &links, &models).await {
                 Err(error) => tracing::error!(%subnet, error, "this miner does not serve"),
                 Ok(None) => {}
+                Ok(Some(_)) if miner.copies => plagiarist::copy(miner, publisher, takes).await,
                 Ok(Some(artifact)) => {
                     if let Err(error) = publisher.publish(&miner, &artifact).await {
                         tracing::warn!(%subnet, error, "this miner's model is not on the ledger");
@@ -380,7 +383,7 @@ fn seats(config: &Config, state: &State) -> Result<Vec<Miner>, StartError> {
                 seed: entry.seed,
             };
             let behaviour = match entry.behaviour {
-                Behaviour::Honest => query_dispatcher::Behaviour::Honest,
+                Behaviour::Honest | Behaviour::Plagiarist => query_dispatcher::Behaviour::Honest,
                 Behaviour::Random => query_dispatcher::Behaviour::Random,
                 Behaviour::Silent => query_dispatcher::Behaviour::Silent,
                 Behaviour::Late => query_dispatcher::Behaviour::Late,
@@ -392,7 +395,8 @@ fn seats(config: &Config, state: &State) -> Result<Vec<Miner>, StartError> {
                 let help = "mend this miner's [[miner.entries]] table";
                 StartError::new(3, format!("the miner of \"{}\": {error}", entry.subnet), help)
             })?;
-            Ok(Miner { subnet, task, behaviour, spec: spec.bounded(), upstream })
+            let copies = entry.behaviour == Behaviour::Plagiarist;
+            Ok(Miner { subnet, task, behaviour, copies, spec: spec.bounded(), upstream })
         })
         .collect()
 }

@@ -138,24 +138,32 @@ fn outcome(entry: &Entry) -> &'static str {
     }
 }
 
+/// What an entry's miner showed: its score, or in a competition (three raw scores) what its model scored.
+fn worth(entry: &Entry) -> u32 {
+    match *entry.raw {
+        [quality, _, _] => quality,
+        _ => entry.score,
+    }
+}
+
 /// What a log says of a miner.
 fn seen(log: &ScoreLog, member: MemberId) -> SeenRow {
     let of = |wanted: MemberId| log.entries.iter().filter(move |entry| entry.miner == wanted);
     let mean = |member: MemberId| {
-        let (sum, asked) = of(member).fold((0_u64, 0_u64), |(sum, asked), e| (sum + u64::from(e.score), asked + 1));
+        let (sum, asked) = of(member).fold((0_u64, 0_u64), |(sum, asked), e| (sum + u64::from(worth(e)), asked + 1));
         sum.checked_div(asked).unwrap_or(0)
     };
     let counted = |wanted: &str| count(of(member).filter(|entry| outcome(entry) == wanted).count());
     let others: std::collections::BTreeSet<MemberId> = log.entries.iter().map(|entry| entry.miner).collect();
     let mut worst: Vec<(u64, &Entry)> = (1..).zip(&log.entries).filter(|(_, entry)| entry.miner == member).collect();
-    worst.sort_by_key(|(index, entry)| (entry.score, *index));
+    worst.sort_by_key(|(index, entry)| (worth(entry), *index));
     let shown = |(entry, of): &(u64, &Entry)| SeenEntry {
         entry: *entry,
         query: of.query,
         outcome: outcome(of).to_owned(),
         arrival: (of.arrival != NEVER).then_some(of.arrival),
         quality: score(of.raw.first().copied().unwrap_or(0).into()),
-        score: score(of.score.into()),
+        score: score(worth(of).into()),
     };
     SeenRow {
         validator: log.head.validator,
@@ -168,6 +176,10 @@ fn seen(log: &ScoreLog, member: MemberId) -> SeenRow {
         best: score(others.into_iter().map(mean).max().unwrap_or(0)),
         board: score(log.after().scores.get(&member).copied().unwrap_or(0).into()),
         chance: score(log.head.rules.chance.into()),
+        part: of(member)
+            .find(|entry| entry.raw.len() == 3)
+            .and_then(|entry| entry.raw.get(1))
+            .map(|part| score((*part).into())),
         worst: worst.iter().take(WORST_MAX).map(shown).collect(),
         problem: String::new(),
     }
@@ -293,7 +305,16 @@ fn seen_findings(seen: &[SeenRow]) -> Vec<String> {
         }
     }
     let behind = seen.iter().filter(|row| row.asked > 0 && row.mean.0 * 10 < row.best.0 * 9).max_by_key(|row| row.best);
-    if let Some(row) = behind {
+    if let Some(row) = seen.iter().find(|row| row.part.is_some()) {
+        let part = row.part.unwrap_or_default();
+        found.push(format!("its model scores {}, the best one {}; its part of a row is {part}", row.mean, row.best));
+        if part.0 == 0 && row.mean.0 * 10 >= row.best.0 * 9 {
+            found.push(
+                "so good and yet no part: it errs where a model errs that was sealed before, or four are better"
+                    .to_owned(),
+            );
+        }
+    } else if let Some(row) = behind {
         found.push(format!(
             "its answers score {}, the best miner's {} (validator {}); weights go by the square of what is above {}",
             row.mean, row.best, row.validator, row.chance
@@ -340,6 +361,15 @@ mod tests {
         }
         assert_eq!(seen(&log(), MemberId(99)).asked, 0);
         assert!(seen_findings(&[seen(&log(), MemberId(99))]).is_empty());
+    }
+
+    #[test]
+    fn m02_a_copy_is_told_why_it_has_no_part() {
+        let row = SeenRow { asked: 4, part: Some(Share(0)), mean: Share(900), best: Share(905), ..SeenRow::default() };
+        assert!(seen_findings(std::slice::from_ref(&row)).join("").contains("errs where a model errs"));
+        let first = SeenRow { part: Some(Share(1 << 31)), mean: row.best, ..row };
+        let words = seen_findings(&[first]).join("");
+        assert!(words.contains("50.00 %") && !words.contains("errs where"), "{words}");
     }
 
     #[test]

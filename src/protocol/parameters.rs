@@ -248,6 +248,10 @@ parameters! {
             "How far a score that is computed again may lie from the first, over 2^32, where replay is 1.";
         16 echoes: Plain, default 1, 0, bounds 0, 0, 1,
             "Members that give equal answers to a question: 0 are shown, 1 are shown and share what one would have.";
+        17 kind: Plain, default 0, 0, bounds 0, 0, 1,
+            "How miners compete: 0 they answer queries, 1 they publish models that the validators run.";
+        18 crown_epochs: Plain, default 4, 16, bounds 1, 1, 1_024,
+            "Where kind is 1: epochs in which what the best model's part has above a half falls by half.";
         20 yuma: Plain, default 3, 3, bounds 2, 2, 3,
             "How bonds are kept: 3 as absolute levels, 2 as shares of a miner.";
         21 liquid_alpha: Plain, default 0, 0, bounds 0, 0, 1,

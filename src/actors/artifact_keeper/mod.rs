@@ -62,7 +62,7 @@ pub struct PutArtifact {
     pub bytes: Vec<u8>,
 }
 
-/// From api: fetch it, if it is not here; the reply is how things stand now.
+/// From api and scorer: fetch it, if it is not here; the reply is how things stand now.
 #[derive(Clone, Copy, Debug)]
 pub struct PullArtifact {
     pub id: Digest,
@@ -74,7 +74,7 @@ pub struct ReadArtifacts {
     pub ids: Vec<Digest>,
 }
 
-/// From api: a chunk of a whole artifact.
+/// From api and scorer: a chunk of a whole artifact.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadChunk {
     pub id: Digest,

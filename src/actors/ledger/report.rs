@@ -281,7 +281,7 @@ impl View {
             id,
             name: subnet.name.clone(),
             task: subnet.task.clone(),
-            kind: "service".to_owned(),
+            kind: if subnet.rules.kind == 1 { "competition" } else { "service" }.to_owned(),
             owner: self.state.get::<Charter>(&id).and_then(|charter| charter.owner),
             tempo: subnet.rules.tempo,
             epoch: subnet.epoch,

@@ -27,9 +27,10 @@ const SEEN_MAX: usize = 1_024;
 /// Bytes of answers kept for one log; entries beyond them are compared and not judged again.
 const ANSWERS_BYTES_MAX: usize = 8 << 20;
 
-/// The digest by which an opening names the scorer of a task.
-pub fn scorer_digest(task: &str) -> Digest {
-    hash(SCORER, &[task.as_bytes()])
+/// The digest by which an opening names the scorer of a task and of how its miners compete.
+pub fn scorer_digest(task: &str, competes: bool) -> Digest {
+    let kind: &[u8] = if competes { b"competition" } else { b"" };
+    hash(SCORER, &[task.as_bytes(), kind])
 }
 
 /// A challenge put to miners.
@@ -92,6 +93,8 @@ pub struct Desk {
     pub at: Height,
     /// Miners that answered and whose clock has not begun: since when, and how that was said (E14).
     pub seen: BTreeMap<MemberId, (Height, Sending)>,
+    /// Models are judged here, and not answers to queries (M2).
+    pub competes: bool,
     /// After the last epoch that was sealed.
     pub board: Board,
     pub last_row: BTreeMap<MemberId, u32>,
@@ -116,6 +119,7 @@ impl Desk {
             bond_told: false,
             at: 0,
             seen: BTreeMap::new(),
+            competes: false,
             board,
             last_row: BTreeMap::new(),
             entries: Vec::new(),
@@ -167,12 +171,14 @@ impl Desk {
     /// The rules of this desk's fold (D13).
     pub fn rules(&self, deadline_ms: u64, samples: usize, of: &SubnetRules) -> Rules {
         Rules {
-            chance: whole(self.task.chance_level()),
+            // The scores of a competition are parts of a row already.
+            chance: if self.competes { 0 } else { whole(self.task.chance_level()) },
             fresh: FRESH,
             deadline_ms: u32::try_from(deadline_ms).unwrap_or(u32::MAX),
             samples: u32::try_from(samples).unwrap_or(u32::MAX),
             full: Width::of(of.width).most(),
-            echoes_share: of.echoes == 1,
+            // Models are told from their copies by what they get wrong.
+            echoes_share: of.echoes == 1 && !self.competes,
         }
     }
 
@@ -183,7 +189,7 @@ impl Desk {
 
     /// Makes the epoch's log and goes on from its board.
     pub fn seal(&mut self, chain: ChainId, subnet: SubnetId, validator: MemberId, rules: Rules) -> ScoreLog {
-        let (scorer, none) = (scorer_digest(self.task.name()), Digest::ZERO);
+        let (scorer, none) = (scorer_digest(self.task.name(), self.competes), Digest::ZERO);
         let head = Head { chain, subnet, epoch: self.epoch, validator, scorer, rules, before: none, after: none };
         let (entries, answers) = (std::mem::take(&mut self.entries), std::mem::take(&mut self.answers));
         let log = ScoreLog::new(head, entries, self.board.clone(), answers.into_values().collect());

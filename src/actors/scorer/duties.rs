@@ -8,7 +8,7 @@ use actix::prelude::*;
 use super::errands::{Due, Revealing, Sending};
 use super::plan::{RESEND_HEIGHTS, Seat};
 use super::shelf::Sealed;
-use super::{LEDGER_DEADLINE, Params, Scorer, part};
+use super::{LEDGER_DEADLINE, Params, Scorer, contest, part};
 use crate::actors::ledger::ReadLedger;
 use crate::actors::mail::{ask, tell};
 use crate::actors::router::{Outbound, Publish};
@@ -104,6 +104,7 @@ impl Scorer {
         let width = Width::of(of.width);
         let Params { chain, deadline_ms, samples, .. } = self.params;
         let desk = self.desks.get_mut(&subnet).filter(|desk| !desk.is_sealed())?;
+        let samples = if desk.competes { contest::SAMPLES } else { samples };
         let rules = desk.rules(deadline_ms, samples, of);
         let log = desk.seal(chain, subnet, member, rules);
         let echoing = log.echoes().iter().filter(|echo| echo.shared > 0).count();

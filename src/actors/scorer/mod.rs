@@ -5,9 +5,11 @@
 //! commit that cannot be opened costs its author (D4). A row comes from its log by the fold and by nothing else (D13).
 
 mod conduct;
+pub mod contest;
 mod desk;
 mod duties;
 mod errands;
+mod pit;
 mod plan;
 pub mod shelf;
 
@@ -18,12 +20,14 @@ use std::time::Duration;
 use actix::prelude::*;
 
 pub use conduct::Conduct;
+use contest::Contest;
 pub use desk::scorer_digest;
 use desk::{Desk, Round};
 use errands::Outbox;
 pub use plan::Seat;
 use shelf::Shelf;
 
+use super::artifact_keeper::{PullArtifact, ReadChunk};
 use super::ledger::ReadLedger;
 use super::mail::{ask, heard, tell};
 use super::query_dispatcher::Challenge;
@@ -46,6 +50,8 @@ pub const MAILBOX: usize = 256;
 const CHALLENGES_MAX: usize = 64;
 /// Subnets scored by one node.
 const SUBNETS_MAX: usize = 64;
+/// The number of a competition among the kinds of subnets.
+pub const KIND_COMPETITION: u64 = 1;
 /// How long the ledger may take to say a nonce.
 const LEDGER_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -153,6 +159,8 @@ pub struct Links {
     pub read_ledger: Recipient<ReadLedger>,
     pub publish: Recipient<Publish>,
     pub reply_log: Recipient<ReplyLog>,
+    pub pull_artifact: Recipient<PullArtifact>,
+    pub read_chunk: Recipient<ReadChunk>,
 }
 
 /// The actor.
@@ -166,13 +174,25 @@ pub struct Scorer {
     outbox: Outbox,
     /// When each challenge of our logs was last answered.
     answered: BTreeMap<(Height, u64), Height>,
+    /// The competitions judged here; no more than there are desks.
+    contests: BTreeMap<SubnetId, Contest>,
 }
 
 impl Scorer {
     pub fn new(params: Params, links: Links) -> Self {
         let shelf = Shelf::new(Arc::clone(&params.shelf));
-        let (desks, in_flight, answered) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { params, links, shelf, desks, in_flight, next_challenge: 0, outbox: Outbox::default(), answered }
+        let (desks, in_flight, answered, contests) = Default::default();
+        Self {
+            params,
+            links,
+            shelf,
+            desks,
+            in_flight,
+            next_challenge: 0,
+            outbox: Outbox::default(),
+            answered,
+            contests,
+        }
     }
 
     /// The subnet's desk, opened when the account first has a seat there and the task is known to this program. It goes
@@ -215,11 +235,17 @@ impl Scorer {
             desk.at = seat.height;
             let miners = state.members(subnet).filter(|(_, member)| member.role == Role::Miner);
             let miners: BTreeMap<MemberId, PublicKey> = miners.map(|(id, member)| (id, member.operator)).collect();
+            let competes = state.subnet(subnet).is_some_and(|subnet| subnet.rules.kind == KIND_COMPETITION);
             let revealed = state.member(subnet, seat.member).and_then(|member| member.last_reveal);
             #[expect(clippy::cast_precision_loss, reason = "a gauge for people")]
             let age = seat.height.saturating_sub(revealed.unwrap_or(0)) as f64;
             metrics::gauge!("starling_weights_age_heights", "subnet" => subnet.to_string()).set(age);
-            self.challenge(&seat, finalised.hash, miners);
+            desk.competes = competes;
+            if competes {
+                self.contest(&seat, finalised, context);
+            } else {
+                self.challenge(&seat, finalised.hash, miners);
+            }
             self.look_back(&seat);
             due.extend(self.reveal(&seat));
             due.extend(self.commit(&seat, state));

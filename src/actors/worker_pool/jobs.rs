@@ -88,6 +88,8 @@ pub enum Job {
     Train { task: String, spec: MinerSpec, progress: Option<watch::Sender<Option<Progress>>> },
     /// Judge what was said to one challenge.
     Score { task: Arc<dyn Task>, challenge: Arc<task::Challenge>, answers: Vec<Given> },
+    /// Run a published model, by its bytes, on all of these, and judge what it says sample by sample.
+    Evaluate { task: Arc<dyn Task>, challenges: Arc<Vec<task::Challenge>>, model: Handle, bytes: Vec<u8> },
     /// What a loaded model is worth on its task's whole held-out set.
     Quality { task: String, model: Handle },
 }
@@ -96,7 +98,7 @@ impl Job {
     pub(super) fn class(&self) -> Class {
         match self {
             Self::Infer { .. } | Self::Score { .. } => Class::Foreground,
-            Self::Train { .. } | Self::Quality { .. } => Class::Background,
+            Self::Train { .. } | Self::Quality { .. } | Self::Evaluate { .. } => Class::Background,
         }
     }
 
@@ -113,7 +115,7 @@ impl Job {
     pub(super) fn model(&self) -> Option<Handle> {
         match self {
             Self::Infer { model, .. } | Self::Quality { model, .. } => Some(*model),
-            Self::Train { .. } | Self::Score { .. } => None,
+            Self::Train { .. } | Self::Score { .. } | Self::Evaluate { .. } => None,
         }
     }
 }
@@ -134,6 +136,8 @@ pub enum Done {
     /// In the order of the answers given.
     Scored(Vec<Mark>),
     Judged(Quality),
+    /// An answer for each challenge, and a score of 2^32 - 1 for each sample of all of them.
+    Evaluated { answers: Vec<Answer>, scores: Vec<u32> },
 }
 
 /// Why nothing came of a job.

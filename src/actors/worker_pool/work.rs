@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Cancel, Done, EngineMaker, Given, Job, JobError};
 use crate::ml::batch;
 use crate::ml::engine::{Control, Engine, EngineError, Handle, Inferred, Progress, no_sink};
-use crate::ml::mark::mark;
+use crate::ml::mark::{mark, whole};
 use crate::ml::model::Artifact;
 use crate::ml::task::{self, Challenge, MinerSpec, Task};
 use crate::protocol::query::Query;
@@ -110,6 +110,10 @@ impl Worker {
         if works.len() > 1 {
             return infer_together(engine, works, &limits);
         }
+        if let Some(Work { job: Job::Evaluate { model, .. }, .. }) = works.first() {
+            // It is unloaded when it is judged, also where it was here before.
+            self.loaded.remove(model);
+        }
         works.pop().map(|work| run_one(engine, work.job, &limits)).into_iter().collect()
     }
 }
@@ -142,6 +146,9 @@ fn run_one(engine: &mut dyn Engine, job: Job, limits: &Limits) -> Result<Done, J
         Job::Infer { model, query, pieces } => infer(engine, model, &query, pieces, limits),
         Job::Train { task, spec, progress } => train(engine, &task, &spec, progress.as_ref(), limits),
         Job::Score { task, challenge, answers } => score(task.as_ref(), &challenge, &answers, limits),
+        Job::Evaluate { task, challenges, model, bytes } => {
+            evaluate(engine, task.as_ref(), &challenges, (model, &bytes), limits)
+        }
         Job::Quality { task, model } => {
             let task = task::open(&task).map_err(|error| JobError::Task(error.to_string()))?;
             let should_stop = || limits.reached();
@@ -253,6 +260,36 @@ fn train(
     let trained = limits.judged(engine.train(None, &task.job(&spec.bounded()), &control))?;
     let artifact = Arc::new(trained.artifact);
     Ok(Done::Trained { artifact, losses: trained.losses, compute_ms: ms_since(start) })
+}
+
+/// Foreign weights: read as tensors and nothing else, refused when they are not what their name says (M14), and gone again
+/// when the challenges are answered.
+fn evaluate(
+    engine: &mut dyn Engine,
+    task: &dyn Task,
+    challenges: &[Challenge],
+    (model, bytes): (Handle, &[u8]),
+    limits: &Limits,
+) -> Result<Done, JobError> {
+    let artifact = Artifact::from_bytes(bytes).map_err(|error| JobError::Task(error.to_string()))?;
+    if artifact.id() != model {
+        return Err(JobError::Task(format!("the bytes are model {}, not {model}", artifact.id())));
+    }
+    let handle = engine.load(&artifact).map_err(JobError::Engine)?;
+    let should_stop = || limits.reached();
+    let control = Control::until(&should_stop);
+    let (mut answers, mut scores) = (Vec::with_capacity(challenges.len()), Vec::new());
+    for challenge in challenges {
+        let inferred = limits.judged(engine.infer(handle, &challenge.query, &control, &mut no_sink));
+        let Ok(Inferred { answer, .. }) = inferred else {
+            engine.unload(handle);
+            return inferred.map(|_| Done::Scored(Vec::new()));
+        };
+        scores.extend(task.score(challenge, Some(&answer), 0, 1).scores.into_iter().map(whole));
+        answers.push(answer);
+    }
+    engine.unload(handle);
+    Ok(Done::Evaluated { answers, scores })
 }
 
 fn score(task: &dyn Task, challenge: &Challenge, answers: &[Given], limits: &Limits) -> Result<Done, JobError> {

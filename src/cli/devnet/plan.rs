@@ -23,6 +23,11 @@ const TEXT: (SubnetId, &str) = (SubnetId(2), "text");
 pub const ENGINE_MODEL: &str = "jargon";
 /// The market that `--with forecast` adds.
 const FORECAST: (SubnetId, &str) = (SubnetId(3), "forecast");
+/// The market that `--with competition` adds: models of digits, run by the validators.
+pub const ARENA: (SubnetId, &str) = (SubnetId(4), "vision");
+const ARENA_NAME: &str = "arena";
+/// Those who compete there from the start, the worst first; one that is better than all comes late.
+const COMPETITORS: usize = 3;
 /// The name of the node that introduces the others and serves the HTTP interface.
 pub const GATEWAY: &str = "gateway";
 /// Of containers alone: the node that every other joins by.
@@ -45,6 +50,17 @@ pub const CONTAINER_GATEWAY: u16 = 8080;
 
 /// The markets of the devnet that is wished for.
 pub fn markets(wishes: &Wishes) -> Vec<(SubnetId, &'static str)> {
+    let arena = wishes.with.contains(&Extra::Competition).then_some(ARENA);
+    serving(wishes).into_iter().chain(arena).collect()
+}
+
+/// A market's name: that of its task, unless another market has it.
+fn market_name(id: SubnetId, task: &str) -> &str {
+    if id == ARENA.0 { ARENA_NAME } else { task }
+}
+
+/// Those in which miners answer queries.
+fn serving(wishes: &Wishes) -> Vec<(SubnetId, &'static str)> {
     let further = wishes.with.contains(&Extra::Forecast).then_some(FORECAST);
     SUBNETS.into_iter().chain(further).collect()
 }
@@ -79,8 +95,12 @@ pub enum Extra {
     Forecast,
     /// A miner of text that answers with a server's model; the server is a process of its own.
     Upstream,
+    /// Not a member but a market: models that validators run, and those who compete in it.
+    Competition,
 }
 
+/// The behaviour and the name of the competitor that copies.
+const PLAGIARIST: &str = "plagiarist";
 /// The behaviour of a self-dealer's miner.
 const FAVOURED: &str = "favoured";
 
@@ -97,6 +117,7 @@ impl Extra {
             Self::SelfDealer => "self_dealer",
             Self::Forecast => "forecast",
             Self::Upstream => "upstream",
+            Self::Competition => "competition",
         }
     }
 
@@ -107,7 +128,7 @@ impl Extra {
 
     pub fn named(name: &str) -> Option<Self> {
         let miners = [Self::Random, Self::Silent, Self::Late, Self::Relay, Self::Memoriser, Self::Upstream];
-        let others = [Self::Copier, Self::NonRevealer, Self::SelfDealer, Self::Forecast];
+        let others = [Self::Copier, Self::NonRevealer, Self::SelfDealer, Self::Forecast, Self::Competition];
         miners.into_iter().chain(others).find(|e| e.name() == name)
     }
 
@@ -115,7 +136,7 @@ impl Extra {
     pub fn manner(self) -> Option<Manner> {
         match self {
             Self::Random | Self::Silent | Self::Late | Self::Relay | Self::Memoriser => None,
-            Self::Upstream | Self::Forecast => None,
+            Self::Upstream | Self::Forecast | Self::Competition => None,
             Self::Copier => Some(Manner::Copier),
             Self::NonRevealer => Some(Manner::NonRevealer),
             Self::SelfDealer => Some(Manner::SelfDealer),
@@ -181,6 +202,7 @@ impl MinerPlan {
             Some(Extra::Silent) => Behaviour::Silent,
             Some(Extra::Relay) => Behaviour::Relay,
             Some(Extra::Memoriser) => Behaviour::Memoriser,
+            _ if self.behaviour == PLAGIARIST => Behaviour::Plagiarist,
             _ => Behaviour::Honest,
         }
     }
@@ -259,7 +281,7 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
         vec![NodePlan::new(GATEWAY, &[Role::Boot, Role::Full, Role::Gateway])]
     };
     nodes.extend((1..=wishes.validators).map(|i| NodePlan::new(format!("validator-{i}"), &[Role::Validator])));
-    let (count, markets) = (wishes.miners as usize, markets(wishes));
+    let (count, markets) = (wishes.miners as usize, serving(wishes));
     for i in 0..count {
         // The markets take turns; within a market each miner is better than the next.
         let (turn, place) = (i % markets.len(), i / markets.len());
@@ -272,6 +294,10 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
     }
     let miners = |extra: &Extra| *extra != Extra::Forecast && !(containers && *extra == Extra::Upstream);
     for (i, extra) in wishes.with.iter().enumerate().filter(|(_, extra)| miners(extra)) {
+        if *extra == Extra::Competition {
+            nodes.extend(competitors(wishes.seed));
+            continue;
+        }
         let before = wishes.with.iter().take(i).filter(|e| *e == extra).count();
         let name = format!("{}-{}", extra.name().replace('_', "-"), before + 1);
         if extra.manner().is_some() {
@@ -285,6 +311,23 @@ pub fn nodes(wishes: &Wishes, containers: bool) -> Vec<NodePlan> {
         nodes.push(NodePlan { miner, ..NodePlan::new(name, &[Role::Miner]) });
     }
     nodes
+}
+
+/// Who competes: models of different worth, a better one that comes late, and one that copies whoever leads.
+fn competitors(seed: u64) -> Vec<NodePlan> {
+    let of = COMPETITORS + 2;
+    let competitor = |i: usize| {
+        let (late, copies) = (i == COMPETITORS, i > COMPETITORS);
+        // The last has a model of its own that is worth nothing, and never shows it.
+        let place = if copies { of - 1 } else { COMPETITORS - i };
+        let spec = MinerSpec::graded(ARENA.1, place, of);
+        let spec = MinerSpec { seed: 700 + i as u64 + seed.wrapping_mul(1_000), ..spec };
+        let miner = MinerPlan::new(ARENA, spec, late.then_some(Extra::Late));
+        let behaviour = if copies { PLAGIARIST.to_owned() } else { miner.behaviour.clone() };
+        let name = if copies { PLAGIARIST.to_owned() } else { format!("competitor-{}", i + 1) };
+        NodePlan { miner: Some(MinerPlan { behaviour, ..miner }), ..NodePlan::new(name, &[Role::Miner]) }
+    };
+    (0..of).map(competitor).collect()
 }
 
 /// A validator that is not honest, and what goes with it.
@@ -360,7 +403,9 @@ pub fn genesis(wishes: &Wishes, nodes: &[NodePlan], now_ms: u64) -> Result<(Stri
         rules.reveal_window = rules.tempo.saturating_sub(CLOSE_HEIGHTS).max(rules.reveal_window).min(rules.tempo);
         // One program judges here: what it computes again must be the same, and a logarithm nearly so on another machine.
         (rules.replay, rules.replay_tolerance) = if task == "text" { (1, REPLAY_TOLERANCE) } else { (0, 0) };
-        genesis.subnets.push(GenesisSubnet { id, name: task.to_owned(), task: task.to_owned(), owner, rules });
+        rules.kind = u64::from(id == ARENA.0);
+        let name = market_name(id, task).to_owned();
+        genesis.subnets.push(GenesisSubnet { id, name, task: task.to_owned(), owner, rules });
     }
     genesis.seal()
 }
@@ -403,7 +448,7 @@ pub fn config(seed: u64, node: &NodePlan, place: &Place, bootnodes: &[String]) -
     if let Some(miner) = &node.miner {
         text += &format!(
             "\n[[miner.entries]]\nsubnet = {:?}\nbehaviour = {:?}\nmodel = {:?}\nsamples = {}\nsteps = {}\nwidth = {}\nseed = {}\n",
-            miner.task,
+            market_name(miner.subnet, &miner.task),
             miner.told().name(),
             miner.model.map_or("auto", Kind::name),
             miner.samples,
@@ -457,6 +502,32 @@ mod tests {
             assert_eq!(row.len(), 3, "{task}");
             assert!(row.windows(2).all(|pair| pair[0].steps > pair[1].steps && pair[0].samples > pair[1].samples));
         }
+    }
+
+    #[test]
+    fn a_competition_has_models_that_differ_a_better_late_one_and_a_copy() {
+        let wishes = wishes(4, 2, &[Extra::Competition]);
+        let nodes = nodes(&wishes, false);
+        let in_arena: Vec<(&str, &MinerPlan)> = nodes
+            .iter()
+            .filter_map(|node| Some((node.name.as_str(), node.miner.as_ref().filter(|m| m.subnet == ARENA.0)?)))
+            .collect();
+        let names: Vec<(&str, &str)> = in_arena.iter().map(|(name, miner)| (*name, miner.behaviour.as_str())).collect();
+        assert_eq!(
+            names,
+            [
+                ("competitor-1", "honest"),
+                ("competitor-2", "honest"),
+                ("competitor-3", "honest"),
+                ("competitor-4", "late"),
+                ("plagiarist", "plagiarist")
+            ]
+        );
+        let steps: Vec<u64> = in_arena.iter().map(|(_, miner)| miner.steps).collect();
+        assert!(steps.windows(2).take(3).all(|two| two[0] < two[1]) && steps[4] < steps[0], "{steps:?}");
+        let genesis = genesis(&wishes, &nodes, 1).unwrap().1;
+        let kinds: Vec<(&str, u64)> = genesis.subnets.iter().map(|of| (of.name.as_str(), of.rules.kind)).collect();
+        assert_eq!(kinds, [("vision", 0), ("text", 0), ("arena", 1)]);
     }
 
     #[test]

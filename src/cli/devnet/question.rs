@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::plan::ARENA;
 use super::record::Record;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
@@ -40,8 +41,11 @@ impl Asker {
     /// # Errors
     /// The data of a task cannot be read.
     pub fn new(record: &Record) -> Result<Self, CliError> {
-        let mut names: Vec<&str> =
-            record.miners().filter(|(_, m)| !m.is_late()).map(|(_, m)| m.task.as_str()).collect();
+        let mut names: Vec<&str> = record
+            .miners()
+            .filter(|(_, m)| !m.is_late() && m.subnet != ARENA.0)
+            .map(|(_, m)| m.task.as_str())
+            .collect();
         names.sort_unstable();
         names.dedup();
         let open = |name: &&str| task::open(name).map_err(|e| CliError::failed(format!("task {name}: {e}")));

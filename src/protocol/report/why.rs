@@ -91,6 +91,8 @@ pub struct SeenRow {
     /// Its standing on the validator's board after this epoch; weights count from the chance level up.
     pub board: Share,
     pub chance: Share,
+    /// In a competition: the part of the row that the verdict gave its model. Scores are those of the model then.
+    pub part: Option<Share>,
     /// Its worst questions, the worst first.
     pub worst: Vec<SeenEntry>,
     /// Why there is nothing to see, if so.
