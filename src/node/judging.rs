@@ -254,7 +254,12 @@ impl Asks {
         }
     }
 
-    pub(super) async fn node_of(&self, view: &View, id: SubnetId, member: MemberId) -> Result<Option<NodeId>, ReadError> {
+    pub(super) async fn node_of(
+        &self,
+        view: &View,
+        id: SubnetId,
+        member: MemberId,
+    ) -> Result<Option<NodeId>, ReadError> {
         let Some(account) = view.state.member(id, member).map(|member| member.account) else { return Ok(None) };
         if self.about().account == Some(account) {
             return Ok(Some(self.about().node));

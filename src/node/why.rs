@@ -331,7 +331,14 @@ mod tests {
     use crate::protocol::score_log::{Board, FULL_U16, Head, Rules};
 
     fn log() -> ScoreLog {
-        let rules = Rules { chance: 1 << 28, fresh: 32_768, deadline_ms: 2_000, samples: 32, full: FULL_U16, echoes_share: false };
+        let rules = Rules {
+            chance: 1 << 28,
+            fresh: 32_768,
+            deadline_ms: 2_000,
+            samples: 32,
+            full: FULL_U16,
+            echoes_share: false,
+        };
         let zero = Digest::ZERO;
         let (chain, subnet) = (ChainId([1; 32]), SubnetId(1));
         let validator = MemberId(7);

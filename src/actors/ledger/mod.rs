@@ -5,6 +5,7 @@
 //! that of the last durable final checkpoint; a store that cannot be written ends the process.
 
 pub mod archive;
+mod closes;
 mod market;
 pub mod report;
 pub mod statement;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 
 use archive::{Archive, Tip};
+use closes::Closes;
 
 use super::checkpointer::PendingChanged;
 use super::clock::Clock;
@@ -152,6 +154,7 @@ pub struct Ledger {
     overlays: BTreeMap<Digest, Overlay>,
     mempool: Mempool,
     pending: bool,
+    closes: Closes,
 }
 
 impl Ledger {
@@ -166,6 +169,7 @@ impl Ledger {
             overlays: BTreeMap::new(),
             mempool: Mempool::default(),
             pending: false,
+            closes: Closes::default(),
         }
     }
 
@@ -213,7 +217,7 @@ impl Ledger {
     }
 
     fn build(&mut self, draft: &Draft) -> Option<(Header, Arc<Body>)> {
-        let parent = self.state_after(&draft.parent)?.clone();
+        let parent = self.closes.hand_in(self.state_after(&draft.parent)?);
         let at = self.at((draft.height, draft.timestamp_ms), draft.proposer, draft.parent, &draft.attendance);
         let candidates = if draft.empty { Vec::new() } else { self.mempool.propose(&parent) };
         let (transactions, executed) = apply::build(&parent, &at, candidates);
@@ -229,7 +233,7 @@ impl Ledger {
         if let Some(overlay) = self.overlays.get(&hash) {
             return Some(Ok(Arc::clone(&overlay.executed)));
         }
-        let parent = self.state_after(&header.parent_hash)?;
+        let parent = &self.closes.hand_in(self.state_after(&header.parent_hash)?);
         let known = |bytes: &[u8]| self.mempool.knows(bytes);
         let when = (header.height, header.timestamp_ms);
         let at = self.at(when, header.proposer, header.parent_hash, &body.attendance);
@@ -311,6 +315,18 @@ impl Ledger {
         self.tell_tip();
     }
 
+    /// Has the closes in flight worked out beside; their results are there when the heights that apply them come.
+    fn work_ahead(&mut self, context: &mut Context<Self>) {
+        for (name, job) in self.closes.due(&self.state) {
+            let done = actix::fut::wrap_future::<_, Self>(tokio::task::spawn_blocking(move || closes::work(&job)));
+            context.spawn(done.map(move |result, actor, _| {
+                if let Ok(result) = result {
+                    actor.closes.worked_out(name, result);
+                }
+            }));
+        }
+    }
+
     /// Whole facts about the newest height, to whoever works from it.
     fn tell_tip(&mut self) {
         if let Some(to) = &self.links.height_finalised {
@@ -354,7 +370,8 @@ fn registry(state: &State) -> Registry {
 impl Actor for Ledger {
     type Context = Context<Self>;
 
-    fn started(&mut self, _: &mut Self::Context) {
+    fn started(&mut self, context: &mut Self::Context) {
+        self.work_ahead(context);
         self.tell_tip();
     }
 }
@@ -397,8 +414,12 @@ impl Handler<CheckProposal> for Ledger {
 
 impl Handler<Finalise> for Ledger {
     type Result = bool;
-    fn handle(&mut self, Finalise(checkpoint): Finalise, _: &mut Self::Context) -> Self::Result {
-        self.finalise(&checkpoint)
+    fn handle(&mut self, Finalise(checkpoint): Finalise, context: &mut Self::Context) -> Self::Result {
+        let finalised = self.finalise(&checkpoint);
+        if finalised {
+            self.work_ahead(context);
+        }
+        finalised
     }
 }
 

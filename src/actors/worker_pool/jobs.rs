@@ -137,7 +137,10 @@ pub enum Done {
     Scored(Vec<Mark>),
     Judged(Quality),
     /// An answer for each challenge, and a score of 2^32 - 1 for each sample of all of them.
-    Evaluated { answers: Vec<Answer>, scores: Vec<u32> },
+    Evaluated {
+        answers: Vec<Answer>,
+        scores: Vec<u32>,
+    },
 }
 
 /// Why nothing came of a job.
