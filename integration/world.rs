@@ -493,7 +493,15 @@ impl World {
             serve: to(&node.query_dispatcher),
             close: to(&node.query_dispatcher),
         });
-        let miner = Miner { subnet: VISION, task: "vision".into(), behaviour, copies: false, spec, upstream: None };
+        let miner = Miner {
+            subnet: VISION,
+            task: "vision".into(),
+            behaviour,
+            copies: false,
+            spec,
+            upstream: None,
+            standing: None,
+        };
         let models = self.citizens[of].borrow().models.clone();
         miners::ready(miner, &links, &models).await.unwrap_or_else(|e| panic!("seed {}: {e}", self.seed));
     }

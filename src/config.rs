@@ -230,6 +230,12 @@ pub struct MinerEntry {
     /// Requests at the server at once.
     #[serde(default = "MinerEntry::upstream_parallel")]
     pub upstream_parallel: u32,
+    /// A GGUF file of the llama family.
+    #[serde(default)]
+    pub gguf_path: String,
+    /// Memory for it, in MiB.
+    #[serde(default = "MinerEntry::gguf_memory_mb")]
+    pub gguf_memory_mb: u64,
     /// The keystore's name of this miner's account key; empty means `node.account_key`.
     #[serde(default)]
     pub account_key: String,
@@ -244,6 +250,8 @@ pub enum EngineKind {
     Own,
     /// An OpenAI-compatible server.
     Upstream,
+    /// A GGUF file in this process; needs a build with the feature `llm`.
+    Gguf,
 }
 
 impl MinerEntry {
@@ -267,6 +275,9 @@ impl MinerEntry {
     }
     fn upstream_tokens_max() -> u32 {
         1_024
+    }
+    fn gguf_memory_mb() -> u64 {
+        4_096
     }
     fn upstream_parallel() -> u32 {
         8

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::{Behaviour, Config, ConfigError, EngineKind, Manner, Origin, Role};
+use super::{Behaviour, Config, ConfigError, EngineKind, Manner, MinerEntry, Origin, Role};
 use crate::protocol::units::parse_star;
 
 /// Something that works, and probably is not meant.
@@ -65,6 +65,11 @@ pub fn refuse(config: &Config) -> Result<(), ConfigError> {
             "asks for an upstream engine in {} and does not name it; give upstream_url and upstream_model",
             entry.subnet
         );
+        return Err(refusal(config, "miner.entries", problem));
+    }
+    let files: Vec<&MinerEntry> = config.miner.entries.iter().filter(|e| e.engine == EngineKind::Gguf).collect();
+    if files.len() > 1 || files.iter().any(|entry| entry.gguf_path.is_empty()) {
+        let problem = "asks for a GGUF engine without gguf_path, or for several; a node runs one file";
         return Err(refusal(config, "miner.entries", problem));
     }
     let manner = config.validator.behaviour;

@@ -49,7 +49,7 @@ impl Key {
 
 const ROLES: &[&str] = &["boot", "full", "validator", "miner", "gateway"];
 const MODELS: &[&str] = &["auto", "mlp", "conv", "byte_mlp", "byte_gpt", "seasonal", "linear", "patches"];
-const ENGINES: &[&str] = &["own", "upstream"];
+const ENGINES: &[&str] = &["own", "upstream", "gguf"];
 const TEMPLATES: &[&str] = &["server", "plain", "chatml", "llama3", "gemma", "mistral"];
 const BEHAVIOURS: &[&str] = &["honest", "random", "silent", "late", "relay", "memoriser", "plagiarist"];
 const MANNERS: &[&str] = &["honest", "copier", "non_revealer", "self_dealer"];
@@ -90,7 +90,13 @@ pub const ENTRY_KEYS: &[Key] = &[
     key("miner.entries", "steps", whole(0, 10_000_000), "300", "Optimiser steps at start."),
     key("miner.entries", "width", whole(1, 4_096), "32", "Hidden units, or numbers for each place of a transformer."),
     key("miner.entries", "seed", whole(0, i64::MAX as u64), "0", "Seed of the training slice and the first weights."),
-    key("miner.entries", "engine", Kind::Choice(ENGINES), "\"own\"", "own: trained here; upstream: a server's model."),
+    key(
+        "miner.entries",
+        "engine",
+        Kind::Choice(ENGINES),
+        "\"own\"",
+        "own: trained here; upstream: a server's; gguf: a file's.",
+    ),
     key("miner.entries", "upstream_url", Kind::Text, "\"\"", "An OpenAI-compatible server, http:// and its address."),
     key("miner.entries", "upstream_model", Kind::Text, "\"\"", "The model's name at that server."),
     key("miner.entries", "upstream_key_file", Kind::Text, "\"\"", "A file with the server's API key; empty: none."),
@@ -104,6 +110,14 @@ pub const ENTRY_KEYS: &[Key] = &[
     ),
     key("miner.entries", "upstream_silence_ms", whole(100, 600_000), "15000", "A server silent for so long is closed."),
     key("miner.entries", "upstream_tokens_max", whole(1, 65_536), "1024", "Tokens of one answer at most."),
+    key("miner.entries", "gguf_path", Kind::Text, "\"\"", "A GGUF file of the llama family, for a build with `llm`."),
+    key(
+        "miner.entries",
+        "gguf_memory_mb",
+        whole(1, 1_048_576),
+        "4096",
+        "Memory for it; needed are four times its size.",
+    ),
     key("miner.entries", "upstream_parallel", whole(1, 256), "8", "Requests at the server at once."),
     key("miner.entries", "account_key", Kind::Text, "\"\"", "Account key of this miner; empty: node.account_key."),
 ];

@@ -10,6 +10,7 @@ use std::time::Duration;
 use actix::Recipient;
 use tokio::sync::watch;
 
+use super::llm::Standing;
 use super::upstream::{self, Upstream};
 use crate::actors::mail::{ask, tell};
 use crate::actors::query_dispatcher::{Behaviour, CloseModel, ServeModel};
@@ -36,6 +37,8 @@ pub struct Miner {
     pub spec: MinerSpec,
     /// Answers with a server's model instead of one of its own.
     pub upstream: Option<Upstream>,
+    /// Answers with a model that its lane of the pool has already.
+    pub standing: Option<Standing>,
 }
 
 /// Whom a miner needs.
@@ -64,7 +67,9 @@ pub async fn ready(miner: Miner, links: &Links, models: &Path) -> Result<Option<
         upstream::tend(upstream, serve, links).await;
         return Ok(None);
     }
-    let (model, lane, artifact) = if let Some(lane) = behaviour.bare() {
+    let (model, lane, artifact) = if let Some(standing) = &miner.standing {
+        (standing.model, Lane::Llm, None)
+    } else if let Some(lane) = behaviour.bare() {
         (Digest::ZERO, lane, None)
     } else {
         let artifact = Arc::new(model_of(&miner, links, models).await?);

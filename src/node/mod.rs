@@ -9,6 +9,7 @@ pub mod asks;
 pub mod bench;
 pub mod journal;
 pub mod judging;
+pub mod llm;
 pub mod miners;
 pub mod plagiarist;
 pub mod publish;

@@ -17,7 +17,7 @@ use super::miners::{self, Miner};
 use super::plagiarist;
 use super::publish::{self, Publisher};
 use super::upstream::Upstream;
-use super::{Keeping, Keys, Node, Parts, Scoring, journal, link_seed};
+use super::{Keeping, Keys, Node, Parts, Scoring, journal, link_seed, llm};
 use crate::actors::clock::{Clock, wall_now_ms};
 use crate::actors::ledger::archive::{Archive, ArchiveError};
 use crate::actors::mail::to;
@@ -68,7 +68,7 @@ pub struct StartError {
 }
 
 impl StartError {
-    fn new(exit: u8, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(exit: u8, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { message: message.into(), help: help.into(), exit }
     }
 }
@@ -396,7 +396,9 @@ fn seats(config: &Config, state: &State) -> Result<Vec<Miner>, StartError> {
                 StartError::new(3, format!("the miner of \"{}\": {error}", entry.subnet), help)
             })?;
             let copies = entry.behaviour == Behaviour::Plagiarist;
-            Ok(Miner { subnet, task, behaviour, copies, spec: spec.bounded(), upstream })
+            // A file's model stands in the pool's lane from the start.
+            let standing = (entry.engine == EngineKind::Gguf).then(|| llm::open(entry)).transpose()?;
+            Ok(Miner { subnet, task, behaviour, copies, spec: spec.bounded(), upstream, standing })
         })
         .collect()
 }
@@ -496,6 +498,7 @@ fn pool(config: &Config, miners: &[Miner]) -> worker_pool::Params {
         let engine: EngineMaker = Arc::new(move || Box::new(UpstreamEngine::new(sources.clone())));
         lanes.push(LaneParams { lane: Lane::Upstream, workers, waiting_max: config.pool.jobs_max, engine });
     }
+    lanes.extend(miners.iter().filter_map(|miner| miner.standing.as_ref()).map(|s| s.lane(config.pool.jobs_max)));
     worker_pool::Params { lanes, model_bytes_max: MODEL_BYTES_MAX }
 }
 

@@ -23,6 +23,8 @@ pub enum Lane {
     Memory,
     /// Servers elsewhere that speak the OpenAI API: its workers wait for them, and use no processor here.
     Upstream,
+    /// A language model in this process (feature `llm`).
+    Llm,
 }
 
 impl Lane {
@@ -32,6 +34,7 @@ impl Lane {
             Self::Random => "random",
             Self::Memory => "memory",
             Self::Upstream => "upstream",
+            Self::Llm => "llm",
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod complete;
 pub mod cpu;
+#[cfg(feature = "llm")]
+pub mod llm;
 pub mod memory;
 pub mod random;
 pub mod sampler;

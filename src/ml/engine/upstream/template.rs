@@ -27,6 +27,14 @@ impl Template {
         Self::NAMES.iter().zip(all).find(|(known, _)| **known == name).map(|(_, template)| template)
     }
 
+    /// The template that a model's own description (a Jinja text) uses, told by its marks.
+    pub fn of(description: &str) -> Self {
+        let marks =
+            [("<|im_start|>", Self::ChatMl), ("<|start_header_id|>", Self::Llama3), ("<start_of_turn>", Self::Gemma)];
+        let known = marks.into_iter().chain([("[INST]", Self::Mistral)]);
+        known.into_iter().find(|(mark, _)| description.contains(mark)).map_or(Self::Plain, |(_, template)| template)
+    }
+
     /// What the model writes when it is done.
     pub(super) fn end(self) -> Option<&'static str> {
         match self {
@@ -162,6 +170,8 @@ mod tests {
             assert_eq!(rendered(name, "I "), expected, "{name}");
         }
         assert_eq!(Template::named("other"), None);
+        assert_eq!(Template::of("{{'<|im_start|>' + message['role']}}"), Template::ChatMl);
+        assert_eq!(Template::of("{{ messages }}"), Template::Plain);
     }
 
     #[test]
