@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::question::Asker;
 use super::record::{NodeRecord, Record};
 use crate::cli::error::{CliError, Exit};
+use crate::protocol::report::MinerReport;
 
 /// A busy machine may be slow; beyond this something is wrong.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -59,7 +60,7 @@ impl Scene<'_> {
     /// Waits for everything.
     ///
     /// # Errors
-    /// See `pause`; also when a miner cannot learn or a seat is refused.
+    /// See `pause`; also when a seat is refused.
     pub fn until_ready(&mut self) -> Result<(), CliError> {
         let began = Instant::now();
         self.nodes_answer(began)?;
@@ -107,9 +108,6 @@ impl Scene<'_> {
         self.progress.stage("learning, registering", enrolment.total());
         loop {
             let views = self.eyes.look(true);
-            if let Some((name, why)) = views.iter().find_map(failed) {
-                return Err(CliError::failed(format!("{name} cannot learn: {why}")));
-            }
             let untaught: Vec<&str> =
                 views.iter().filter(|v| miners.contains(&v.name) && !has_learnt(v)).map(|v| v.name.as_str()).collect();
             let ready = |name: &str| !untaught.contains(&name);
@@ -150,14 +148,11 @@ impl Scene<'_> {
     }
 }
 
-/// Whether every miner inside a node has a model to answer with.
+/// Whether the miners inside a node answer: a node tells of none before it has its model.
 fn has_learnt(view: &View) -> bool {
-    view.miner.as_ref().is_some_and(|report| report.miners.iter().all(|m| m.state != "training"))
-}
-
-fn failed(view: &View) -> Option<(&str, String)> {
-    let row = view.miner.as_ref()?.miners.iter().find(|m| m.state == "failed")?;
-    Some((&view.name, row.notes.join("; ")))
+    let serves =
+        |report: &MinerReport| !report.miners.is_empty() && report.miners.iter().all(|miner| miner.state == "serving");
+    view.miner.as_ref().is_some_and(serves)
 }
 
 pub fn interrupted() -> CliError {
