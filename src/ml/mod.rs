@@ -2,7 +2,7 @@
 //!
 //! Reading order: `task` says what is asked and what a good answer is, `model` what a miner runs and its bytes,
 //! `engine` who computes it, `train` how it comes to be, `batch` how queries share one run, `mark` what one answer is
-//! worth in whole numbers, `score` what can be remembered of many, `quantise` the one gate from floats to the integers everything else is
+//! worth in whole numbers, `quantise` the one gate from floats to the integers everything else is
 //! made of, `verify` whether the claimed model wrote an answer, and `bench` what all of it costs.
 
 pub mod batch;
@@ -13,7 +13,6 @@ pub mod engine;
 pub mod mark;
 pub mod model;
 pub mod quantise;
-pub mod score;
 pub mod task;
 pub mod train;
 pub mod verify;

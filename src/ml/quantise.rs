@@ -1,11 +1,7 @@
-//! The one gate from floats to integers: probabilities for the wire, scores for the ledger.
+//! The gate from floats to integers: probabilities and values for the wire. Scores become whole numbers in `mark`.
 //!
-//! Nothing behind it is ever a float again. Both ways are by item and by a maximum, so the order of members or classes
-//! changes nothing.
+//! Nothing behind it is ever a float again. It goes item by item and by a maximum, so the order of classes changes nothing.
 
-use std::collections::BTreeMap;
-
-use crate::protocol::ids::MemberId;
 use crate::protocol::query::MICROS_MAX;
 
 /// Millionths in one.
@@ -32,29 +28,6 @@ pub fn to_micros(value: f64) -> i64 {
 /// Whole millionths as a value.
 pub fn from_micros(micros: i64) -> f64 {
     micros as f64 / MICROS
-}
-
-/// How strongly better answers earn more: the share above chance, to this power.
-const SHARPNESS: i32 = 2;
-
-/// Scores in [0, 1] as a weight vector, the best at 65,535.
-///
-/// A score counts from the task's chance level up, and squared: who knows nothing weighs nothing, luck of a twentieth
-/// above chance weighs under a hundredth of the best, and twice the knowledge weighs four times. Members at or below
-/// chance are left out; when nobody knows anything the vector is empty.
-pub fn weights(scores: &BTreeMap<MemberId, f64>, chance_level: f64) -> BTreeMap<MemberId, u16> {
-    let room = (1.0 - chance_level).max(f64::MIN_POSITIVE);
-    let above = |score: f64| ((score - chance_level) / room).clamp(0.0, 1.0).powi(SHARPNESS);
-    let most = scores.values().map(|&s| above(s)).fold(0.0, f64::max);
-    let mut weights = BTreeMap::new();
-    for (&member, &score) in scores {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 65,535; NaN is 0")]
-        let weight = if most > 0.0 { (above(score) / most * f64::from(u16::MAX)).round() as u16 } else { 0 };
-        if weight > 0 {
-            weights.insert(member, weight);
-        }
-    }
-    weights
 }
 
 /// Spearman's rank correlation of pairs, equal values sharing their mean rank; `None` with fewer than two pairs or when
@@ -84,23 +57,6 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    fn weigh(scores: &[f64], chance: f64) -> Vec<u16> {
-        let members = (0..).map(MemberId).zip(scores.iter().copied()).collect();
-        let weights = weights(&members, chance);
-        (0..).zip(scores).map(|(i, _)| weights.get(&MemberId(i)).copied().unwrap_or(0)).collect()
-    }
-
-    #[test]
-    fn the_best_is_full_and_chance_is_nothing() {
-        assert_eq!(weigh(&[0.9, 0.55, 0.2, 0.1], 0.2), [65_535, 16_384, 0, 0]);
-        assert_eq!(weigh(&[0.1, 0.2], 0.2), [0, 0]);
-        assert_eq!(weigh(&[], 0.2), [0; 0]);
-        assert_eq!(weigh(&[f64::NAN, 0.5], 0.2), [0, 65_535]);
-        // Luck above chance stays under 5 % of the best.
-        assert!(weigh(&[0.8, 0.25], 0.2)[1] < 65_535 / 20);
-    }
 
     #[test]
     fn probabilities_cross_the_wire() {
@@ -118,17 +74,5 @@ mod tests {
         assert_eq!(of(&[1.0], &[3.0]), None);
         let tied = of(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]).unwrap();
         assert!((tied - 0.948_683_298).abs() < 1e-6, "{tied}");
-    }
-
-    proptest! {
-        #[test]
-        fn better_never_weighs_less(scores in prop::collection::vec(0.0..1.0_f64, 1..40), chance in 0.0..0.9_f64) {
-            let weights = weigh(&scores, chance);
-            for (i, a) in scores.iter().enumerate() {
-                for (j, b) in scores.iter().enumerate() {
-                    prop_assert!(a > b || weights[i] <= weights[j]);
-                }
-            }
-        }
     }
 }

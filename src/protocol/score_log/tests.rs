@@ -1,5 +1,9 @@
 //! Logs made, published, done again, and tampered with.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::protocol::ids::MemberId;
 
@@ -188,5 +192,24 @@ fn d11_a_receipt_binds_everything_it_names() {
         Receipt { answer: Digest([0; 32]), ..receipt },
     ] {
         assert!(other.check(&key, &signature).is_err());
+    }
+}
+
+proptest! {
+    /// A better score never weighs less, the best has all of it, and who is not above chance is not named.
+    #[test]
+    fn d13_better_never_weighs_less(scores in prop::collection::vec(any::<u32>(), 1..40), chance in any::<u32>()) {
+        let board = Board { scores: (0..).map(MemberId).zip(scores.iter().copied()).collect() };
+        let rules = Rules { chance, ..rules() };
+        let row: BTreeMap<MemberId, u32> = row(&rules, &board, &[]).into_iter().collect();
+        let weight = |member: &MemberId| row.get(member).copied().unwrap_or(0);
+        for (one, a) in &board.scores {
+            prop_assert!(*a > chance || weight(one) == 0);
+            for (other, b) in &board.scores {
+                prop_assert!(a > b || weight(one) <= weight(other));
+            }
+        }
+        let best = scores.iter().copied().max().unwrap_or(0);
+        prop_assert_eq!(row.values().copied().max(), (best > chance).then_some(FULL_U16));
     }
 }

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::ml::batch::merge;
 use crate::ml::engine::no_sink;
+use crate::ml::mark::{mark, whole};
 use crate::ml::model::{Kind, Tensor as Plain};
-use crate::ml::quantise::{spearman, weights};
-use crate::ml::score::{Board, Params};
+use crate::ml::quantise::spearman;
 use crate::ml::task::{self, MinerSpec, Task};
 use crate::ml::train::TrainData;
 use crate::protocol::ids::MemberId;
 use crate::protocol::query::{Answer, PIXELS};
+use crate::protocol::score_log::{Board, FULL_U16, Rules, row};
 
 fn engine() -> CpuEngine {
     CpuEngine::new(MEMORY_BYTES).unwrap()
@@ -283,7 +284,7 @@ fn weights_rank_miners_as_their_true_quality_does() {
     for name in task::NAMES {
         let task = task::open(name).unwrap();
         let mut engine = engine();
-        let mut board = Board::new(Params::default());
+        let mut board = Board::default();
         let mut truth = BTreeMap::new();
         let mut guesser = super::super::random::RandomEngine::new(1);
         for index in 0..=of {
@@ -299,14 +300,17 @@ fn weights_rank_miners_as_their_true_quality_does() {
                 Digest::ZERO
             };
             truth.insert(member, task.true_quality(miner, handle, &Control::FREE).unwrap().quality);
-            for n in 0..10 {
+            let score = |n: u8| {
                 let challenge = task.challenge(Digest([n; 32]), 32);
                 let answer = miner.infer(handle, &challenge.query, &Control::FREE, &mut no_sink).unwrap().answer;
-                board.record(member, &task.score(&challenge, Some(&answer), 5, 1_000));
-            }
+                mark(task.as_ref(), &challenge, Some(&answer), 1).score / 10
+            };
+            board.scores.insert(member, (0..10).map(score).sum());
         }
-        let weights = weights(&board.close_epoch(), task.chance_level());
-        let weight = |member: &MemberId| f64::from(weights.get(member).copied().unwrap_or(0));
+        let chance = whole(task.chance_level());
+        let rules = Rules { chance, fresh: 1, deadline_ms: 1, samples: 32, full: FULL_U16, echoes_share: false };
+        let row: BTreeMap<MemberId, u32> = row(&rules, &board, &[]).into_iter().collect();
+        let weight = |member: &MemberId| f64::from(row.get(member).copied().unwrap_or(0));
         let pairs: Vec<(f64, f64)> = truth.iter().map(|(member, &quality)| (quality, weight(member))).collect();
         assert!(spearman(&pairs).unwrap() >= 0.9, "{name} {pairs:?}");
         let guessing = weight(&MemberId(u32::try_from(of).unwrap()));
